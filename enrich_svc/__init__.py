@@ -1,0 +1,1 @@
+"""What else is known? Derives context from what events carry."""

@@ -1,0 +1,1 @@
+"""The edge: HTTP and gRPC in, three services in a chain, Kafka out."""
