@@ -1,0 +1,80 @@
+"""What a publisher may ask of the bus, whichever broker stands behind it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(slots=True)
+class Record:
+    """One message on its way to a topic.
+
+    Attributes:
+        topic: Full name of the topic.
+        key: Decides the partition; records with one key keep their order.
+        value: The framed message (see `mesh.bus.framing`).
+        headers: Names and values in order; a name may occur more than once.
+
+    """
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailure:
+    """One record of a batch that the broker has not acknowledged.
+
+    Attributes:
+        index: Position of the record in the batch that was given to `produce`.
+        detail: What went wrong, for people; it never holds the record's content.
+        retriable: Whether the same record may succeed later (broker down, queue full); false when it never can (too large).
+
+    """
+
+    index: int
+    detail: str
+    retriable: bool
+
+
+class Bus(Protocol):
+    """A publisher to Kafka whose success means durable.
+
+    The bus fails closed: whatever it cannot prove to be acknowledged is a failure. A failure by timeout leaves open whether
+    the broker stored the record, so a caller that sends it again must expect a duplicate.
+    """
+
+    @property
+    def in_flight(self) -> int:
+        """How many records were taken and are neither acknowledged nor failed."""
+        ...
+
+    def produce(self, records: Sequence[Record]) -> asyncio.Future[list[DeliveryFailure]]:
+        """Hand over a batch, in order; called on the event loop, never blocks, never raises for a record's sake.
+
+        Args:
+            records: The batch. The order per key is kept within it and from one call to the next, except that a record that
+                does not fit into the queue fails alone.
+
+        Returns:
+            A future that always resolves, at the latest after the delivery timeout or at `close`: with the records that failed, by index
+            in ascending order, or an empty list when all are stored by every in-sync replica. Cancelling it does not recall the records.
+
+        """
+        ...
+
+    async def check(self) -> None:
+        """Ask the broker for its metadata.
+
+        Raises:
+            BusUnavailable: No broker answered within a few seconds.
+
+        """
+        ...
+
+    async def close(self) -> None:
+        """Take no more, wait a bounded time for what is in flight, fail the rest; may be called twice."""
+        ...
