@@ -1,0 +1,99 @@
+"""The two values that a handler sees: a request that is complete and checked, and the response it answers with."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+
+Pair = tuple[str, str]
+
+
+class Headers:
+    """The fields of a request's head: names without regard to case, in the order and number in which they came.
+
+    Bytes are decoded (Latin-1, which cannot fail) only for the fields that somebody asks for.
+    """
+
+    __slots__ = ("_first", "raw")
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        """`raw` holds pairs of a lower-case name and the value without surrounding white space."""
+        self.raw = raw
+        # Reversed, so that the first of several fields of one name is the one that stays.
+        self._first = dict(reversed(raw))
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> "Headers":
+        """Headers from text, for callers that did not read them from a connection."""
+        return cls([(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs])
+
+    def get(self, name: str) -> str | None:
+        """The first value of that name, or None."""
+        value = self._first.get(name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of that name, in order."""
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for key, value in self.raw if key == wanted]
+
+    def get_raw(self, name: bytes) -> bytes | None:
+        """The first value of that lower-case name as it was sent: the cheapest look-up."""
+        return self._first.get(name)
+
+    def repeats(self) -> bool:
+        """Whether any name came more than once."""
+        return len(self._first) != len(self.raw)
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower().encode("latin-1") in self._first
+
+    def __iter__(self) -> Iterator[Pair]:
+        return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request, wholly received, its framing checked and its body inflated."""
+
+    method: str
+    """Upper case, as sent: `POST`."""
+    path: str
+    """Percent-decoded once, without the query; `*` for `OPTIONS *`."""
+    query: str
+    """What followed the first `?`, not decoded; empty when there was none."""
+    headers: Headers
+    body: bytes
+    peer: str
+    """The address of the other end of the connection, without its port."""
+    received_ns: int
+    """When the head was complete, Unix nanoseconds."""
+    trace_id: str = ""
+    """Set by the handler once it has one: the server puts it into the problem that it renders for a raised error."""
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """What a handler answers; the server adds length, date and connection fields."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: tuple[Pair, ...] = ()
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+"""Answers one request in a task of its own, which is cancelled when the client goes away."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_response(status: int, obj: object, *, content_type: str = JSON, headers: tuple[Pair, ...] = ()) -> Response:
+    """A response whose body is `obj` as JSON."""
+    return Response(status, _encode(obj), content_type, headers)
