@@ -1,0 +1,1 @@
+"""What stands around every rpc: spans, measurements, deadlines, validation, error mapping."""
