@@ -1,0 +1,54 @@
+# clew: `make demo` shows it, `make test` proves it. Everything that is needed goes into .venv and .cache beside this file.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH :=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check proto kafka bench lock clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clew needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2])'
+	@echo "setting up $(VENV) (about a minute the first time)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY) ## Install everything into .venv from the hashed lock
+
+demo: $(READY) ## Start the mesh, drive it with real SDKs, show what came out, stop
+	@clew demo
+
+up: $(READY) ## Start the mesh and keep it running until Ctrl-C
+	@clew up
+
+test: $(READY) ## Run the whole test suite
+	@python -m pytest
+
+check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import rules
+	@python tools/check.py
+
+proto: $(READY) ## Regenerate gen/ from proto/
+	@buf format -w proto
+	@buf generate
+	@python tools/compile_registry.py
+
+kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)
+	@python tools/kafka/kafka.py start
+
+bench: $(READY) ## Measure clew beside a typical service, in one interleaved run
+	@python -m bench.run
+
+lock: $(READY) ## Resolve the dependencies anew
+	@python -m pip install --quiet --disable-pip-version-check uv
+	@uv pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --universal --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header -o requirements.lock
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) .cache .clew

@@ -1,0 +1,99 @@
+"""What each stage of the pipeline hands to the next: one object a batch. A stage takes its predecessor's type, so what was not decided cannot be published."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
+from clew.consent.v1.consent_pb2 import ConsentDecision
+from clew.event.v1.failed_event_pb2 import FailureReason
+from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
+from opentelemetry.trace import SpanContext
+
+from gateway.decode.types import DecodedEvent, DecodedRequest
+from gateway.sources import Source
+from mesh.errors import ClewError
+
+
+class Outcome(NamedTuple):
+    """What became of one event."""
+
+    message_id: str
+    verdict: Verdict.ValueType
+    failure_reason: FailureReason.ValueType = FailureReason.FAILURE_REASON_UNSPECIFIED
+    filter_reason: FilterReason.ValueType = FilterReason.FILTER_REASON_UNSPECIFIED
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Submission:
+    """One request that was admitted: its source is known and its user ids are proven or not.
+
+    `proven` holds the indices of the events whose user id a token proves; `deadline` is on the monotonic clock, in seconds.
+    The pipeline fills `outcomes`, one per event of the request, or sets `error`, which stands for the whole request.
+    """
+
+    source: Source
+    decoded: DecodedRequest
+    trace: SpanContext
+    received_ns: int
+    client_ip: str
+    deadline: float
+    size: int
+    proven: frozenset[int] = frozenset()
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    error: ClewError | None = None
+
+    @property
+    def count(self) -> int:
+        """How many events it holds, good and bad."""
+        return self.decoded.count
+
+
+class Owned(NamedTuple):
+    """An event and the request that it came with."""
+
+    event: DecodedEvent
+    submission: Submission
+
+
+@dataclass(slots=True)
+class Admitted:
+    """The requests of one workspace that travel together, and their good events in order of arrival."""
+
+    workspace: str
+    submissions: list[Submission]
+    events: list[Owned]
+
+
+@dataclass(slots=True)
+class Resolved:
+    """Every event is tied to a profile: identity i belongs to event i."""
+
+    admitted: Admitted
+    identities: list[ResolvedIdentity]
+
+
+@dataclass(slots=True)
+class Allowed:
+    """One event that consent allows for a purpose of its source."""
+
+    owned: Owned
+    identity: ResolvedIdentity
+    decision: ConsentDecision
+
+
+@dataclass(slots=True)
+class Decided:
+    """The events that may be kept, in order; the others have their outcome already."""
+
+    admitted: Admitted
+    allowed: list[Allowed]
+
+
+@dataclass(slots=True)
+class Enriched:
+    """Every event that may be kept has its serialized enrichment: enrichment i belongs to event i."""
+
+    admitted: Admitted
+    allowed: list[Allowed]
+    enrichments: list[bytes]

@@ -1,0 +1,263 @@
+"""The data path, top to bottom.
+
+    edge -> decode -> admit -> [coalesce] -> resolve -> decide -> enrich -> publish
+
+The edge, decode and admit run for each request (`gateway/http`, `gateway/decode`, `gateway/admission.py`); from coalesce on, the requests of
+one workspace travel together. Keys go out and deltas come back: no event body crosses an internal hop.
+
+Failure policy, stage by stage:
+
+| stage   | when its service fails                                            |
+|---------|-------------------------------------------------------------------|
+| resolve | closed: nothing is acknowledged, the client is told to send again |
+| decide  | closed: an event that was not decided is not published            |
+| enrich  | closed: an event is published once, so it is published whole      |
+| publish | closed: 200 only after Kafka's acknowledgement                    |
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
+from clew.consent.v1.consent_pb2 import ConsentDecision
+from clew.consent.v1.consent_service_pb2 import BatchCheckConsentsRequest, ConsentQuery
+from clew.enrich.v1.enrich_service_pb2 import BatchEnrichEventsRequest, EnrichmentQuery
+from clew.event.v1.event_pb2 import EventType
+from clew.event.v1.failed_event_pb2 import FailureReason
+from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
+from opentelemetry import trace
+from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
+
+from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
+from gateway.coalesce import Coalescer
+from gateway.encode import Encoder, owned_events
+from gateway.upstreams import Upstreams
+from mesh.bus.port import Bus, DeliveryFailure, Record
+from mesh.deadline import deadline_scope, remaining
+from mesh.errors import BusUnavailable, Internal
+from mesh.status import error_from_rpc
+
+_MAX_LINKS = 32
+_STAGE_SECONDS = 5.0
+
+
+class Pipeline:
+    """Carries admitted requests to Kafka, each workspace in its own sequence of batches."""
+
+    def __init__(self, upstreams: Upstreams, bus: Bus, encoder: Encoder, tracer: Tracer) -> None:
+        self._upstreams = upstreams
+        self._bus = bus
+        self._encoder = encoder
+        self._tracer = tracer
+        self._coalescers: dict[str, Coalescer[Submission]] = {}
+
+    async def submit(self, submission: Submission) -> None:
+        """Carry one request; on return it has an outcome for each event.
+
+        Raises:
+            ClewError: The request as a whole was not acknowledged; nothing is promised about any of its events.
+        """
+        workspace = submission.source.workspace
+        coalescer = self._coalescers.get(workspace)
+        if coalescer is None:
+            coalescer = self._coalescers[workspace] = Coalescer(self._carry)
+        await coalescer.submit(submission)
+        if submission.error is not None:
+            raise submission.error
+
+    async def drain(self) -> None:
+        """Wait until all that was taken is acknowledged or refused."""
+        await asyncio.gather(*(coalescer.drain() for coalescer in self._coalescers.values()))
+
+    async def _carry(self, submissions: list[Submission], release: Callable[[], None]) -> None:
+        admitted = Admitted(submissions[0].source.workspace, submissions, owned_events(submissions))
+        with self._batch_span(admitted), deadline_scope(_budget(submissions), fresh=True):
+            resolved = await self.resolve(admitted)
+            decided = await self.decide(resolved)
+            enriched = await self.enrich(decided)
+            await self.publish(enriched, release)
+
+    async def resolve(self, batch: Admitted) -> Resolved:
+        """Who is it? Events that carry the same identifiers share one query."""
+        if not batch.events:
+            return Resolved(batch, [])
+        queries: dict[tuple[str, str, bool, str], int] = {}
+        positions = [queries.setdefault(_identity_key(owned), len(queries)) for owned in batch.events]
+        request = BatchResolveIdentitiesRequest(
+            workspace=batch.workspace,
+            items=[
+                IdentityQuery(anonymous_id=anonymous_id, user_id=user_id, user_id_verified=proven, previous_id=previous_id)
+                for anonymous_id, user_id, proven, previous_id in queries
+            ],
+        )
+        with _errors_of("identity"):
+            response = await self._upstreams.identity.BatchResolveIdentities(request, timeout=remaining(_STAGE_SECONDS))
+        results = list(response.results)
+        return Resolved(batch, [results[position] for position in positions])
+
+    async def decide(self, batch: Resolved) -> Decided:
+        """Is it allowed? An event whose source collects for none of the allowed purposes ends here."""
+        events = batch.admitted.events
+        if not events:
+            return Decided(batch.admitted, [])
+        queries: dict[tuple[str, int], ConsentQuery] = {}
+        keys: list[tuple[str, int]] = []
+        for owned, identity in zip(events, batch.identities, strict=True):
+            preferences = owned.event.context.category_preferences
+            # Contexts are shared between events, and alive while the batch is, so that identity stands for equality.
+            key = (identity.profile_id, 0 if preferences is None else id(preferences))
+            keys.append(key)
+            if key not in queries:
+                queries[key] = ConsentQuery(
+                    subject=identity.profile_id,
+                    merged_subjects=identity.merged_profile_ids,
+                    category_preferences=preferences,
+                )
+        request = BatchCheckConsentsRequest(workspace=batch.admitted.workspace, items=queries.values())
+        with _errors_of("consent"):
+            response = await self._upstreams.consent.BatchCheckConsents(request, timeout=remaining(_STAGE_SECONDS))
+        decisions = dict(zip(queries, response.decisions, strict=True))
+        allowed: list[Allowed] = []
+        for owned, identity, key in zip(events, batch.identities, keys, strict=True):
+            decision = decisions[key]
+            if _permits(owned.submission, decision):
+                allowed.append(Allowed(owned, identity, decision))
+            else:
+                _settle_filtered(owned)
+        return Decided(batch.admitted, allowed)
+
+    async def enrich(self, batch: Decided) -> Enriched:
+        """What else is known? Only what may be kept is looked at; events in the same circumstances share one query."""
+        if not batch.allowed:
+            return Enriched(batch.admitted, [], [])
+        queries: dict[tuple[str, str, str, str, str], int] = {}
+        positions = [queries.setdefault(_circumstances(item.owned), len(queries)) for item in batch.allowed]
+        request = BatchEnrichEventsRequest(
+            items=[
+                EnrichmentQuery(user_agent=agent, ip=ip, page_url=url, page_referrer=referrer, locale=locale)
+                for agent, ip, url, referrer, locale in queries
+            ]
+        )
+        with _errors_of("enrich"):
+            response = await self._upstreams.enrich.BatchEnrichEvents(request, timeout=remaining(_STAGE_SECONDS))
+        serialized = [result.SerializeToString() for result in response.results]
+        return Enriched(batch.admitted, batch.allowed, [serialized[position] for position in positions])
+
+    async def publish(self, batch: Enriched, release: Callable[[], None]) -> None:
+        """Hand everything to Kafka in order, let the next batch go, then wait for the acknowledgements."""
+        submissions = batch.admitted.submissions
+        records, owners = self._records(batch)
+        if not records:
+            release()
+            return
+        with self._publish_span(len(records)):
+            delivery = self._bus.produce(records)
+            release()
+            # Cancelling a batch must not cancel the future that the bus is going to resolve.
+            failures = await asyncio.shield(delivery)
+            if failures:
+                _fail(failures, owners)
+        for item in batch.allowed:
+            event, submission = item.owned
+            submission.outcomes[event.index] = Outcome(event.message_id, Verdict.VERDICT_ACCEPTED)
+        for submission in submissions:
+            _settle_rejected(submission)
+
+    def _records(self, batch: Enriched) -> tuple[list[Record], list[Submission]]:
+        records: list[Record] = []
+        owners: list[Submission] = []
+        decisions: dict[int, bytes] = {}
+        for item, enrichment in zip(batch.allowed, batch.enrichments, strict=True):
+            decision = decisions.get(id(item.decision))
+            if decision is None:
+                decision = decisions[id(item.decision)] = item.decision.SerializeToString()
+            records.append(self._encoder.event(item, enrichment, decision))
+            owners.append(item.owned.submission)
+        for submission in batch.admitted.submissions:
+            for rejected in submission.decoded.rejected:
+                records.append(self._encoder.failed(rejected, submission))
+                owners.append(submission)
+        return records, owners
+
+    @contextmanager
+    def _batch_span(self, batch: Admitted) -> Iterator[None]:
+        """One span for the batch, in the trace of its first sampled request and linked to the others."""
+        sampled = [submission.trace for submission in batch.submissions if submission.trace.trace_flags.sampled]
+        parent = sampled[0] if sampled else batch.submissions[0].trace
+        context = trace.set_span_in_context(NonRecordingSpan(parent))
+        links = [Link(linked) for linked in sampled[1 : _MAX_LINKS + 1]]
+        attributes = {"clew.batch.requests": len(batch.submissions), "clew.batch.events": len(batch.events)}
+        with self._tracer.start_as_current_span("clew.batch", context, links=links, attributes=attributes):
+            yield
+
+    @contextmanager
+    def _publish_span(self, count: int) -> Iterator[None]:
+        attributes = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+            "messaging.batch.message_count": count,
+        }
+        with self._tracer.start_as_current_span("publish", kind=SpanKind.PRODUCER, attributes=attributes):
+            yield
+
+
+def _budget(submissions: list[Submission]) -> float:
+    """What is left for the batch: the latest deadline of its requests; one whose own deadline is earlier leaves by itself."""
+    return max(submission.deadline for submission in submissions) - time.monotonic()
+
+
+@contextmanager
+def _errors_of(service: str) -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error, service) from error
+
+
+def _identity_key(owned: Owned) -> tuple[str, str, bool, str]:
+    event, submission = owned
+    previous_id = event.previous_id if event.type == EventType.EVENT_TYPE_ALIAS else ""
+    return event.anonymous_id, event.user_id, event.index in submission.proven, previous_id
+
+
+def _circumstances(owned: Owned) -> tuple[str, str, str, str, str]:
+    context = owned.event.context
+    ip = context.ip or owned.submission.client_ip
+    return context.user_agent, ip, context.page_url, context.page_referrer, context.locale
+
+
+def _permits(submission: Submission, decision: ConsentDecision) -> bool:
+    return not submission.source.purposes.isdisjoint(decision.granted_purposes)
+
+
+def _settle_filtered(owned: Owned) -> None:
+    event, submission = owned
+    submission.outcomes[event.index] = Outcome(
+        event.message_id,
+        Verdict.VERDICT_FILTERED,
+        filter_reason=FilterReason.FILTER_REASON_CONSENT,
+        detail="consent allows none of the purposes that the source collects for",
+    )
+
+
+def _settle_rejected(submission: Submission) -> None:
+    for rejected in submission.decoded.rejected:
+        duplicate = rejected.reason == FailureReason.FAILURE_REASON_DUPLICATE_MESSAGE_ID
+        submission.outcomes[rejected.index] = Outcome(
+            rejected.message_id,
+            Verdict.VERDICT_DUPLICATE if duplicate else Verdict.VERDICT_REJECTED,
+            failure_reason=rejected.reason,
+            detail=rejected.detail,
+        )
+
+
+def _fail(failures: list[DeliveryFailure], owners: list[Submission]) -> None:
+    """Refuse the requests of which a record was not acknowledged; the other requests of the batch stand."""
+    for failure in failures:
+        error = BusUnavailable(failure.detail) if failure.retriable else Internal(failure.detail)
+        owners[failure.index].error = error
+    trace.get_current_span().set_status(trace.Status(trace.StatusCode.ERROR, failures[0].detail))

@@ -1,0 +1,122 @@
+"""`POST /v1/{track,identify,page,screen,group,alias,batch}` and the browser's short paths: events in, a verdict for each out.
+
+The answer is exactly 200 on every readable request, for the SDKs retry or drop a whole batch on anything else (measured with five of
+them); what is wrong with single events stands in its body.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from clew.event.v1.event_pb2 import EventType
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, Status, StatusCode, Tracer
+
+from gateway.batch import Outcome
+from gateway.collect import Collector
+from gateway.credentials import Credentials, read_credentials
+from gateway.decode import decode_request
+from gateway.http.message import Headers, Request, Response, json_response
+from gateway.stats import reason_name, verdict_name
+from mesh.errors import ClewError
+from mesh.status import http_status
+from mesh.tracecontext import parse_traceparent
+
+_TYPES: dict[str, EventType.ValueType] = {
+    "track": EventType.EVENT_TYPE_TRACK,
+    "identify": EventType.EVENT_TYPE_IDENTIFY,
+    "page": EventType.EVENT_TYPE_PAGE,
+    "screen": EventType.EVENT_TYPE_SCREEN,
+    "group": EventType.EVENT_TYPE_GROUP,
+    "alias": EventType.EVENT_TYPE_ALIAS,
+}
+PATHS: dict[str, EventType.ValueType | None] = {
+    **{f"/v1/{name}": number for name, number in _TYPES.items()},
+    **{f"/v1/{name[0]}": number for name, number in _TYPES.items()},
+    "/v1/batch": None,
+    "/v1/b": None,
+}
+"""Every path that takes events, with the call that it stands for; None takes any. The short ones are analytics.js's."""
+
+_VERDICTS = ("accepted", "duplicate", "rejected", "filtered")
+
+
+def collect_handler(
+    collector: Collector, tracer: Tracer, path: str, *, trust_forwarded: bool
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of one of `PATHS`. With `trust_forwarded` the client's address is the last one that a proxy wrote."""
+    event_type = PATHS[path]
+    span_name = f"POST {path}"
+    attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
+
+    async def handle(request: Request) -> Response:
+        span = tracer.start_span(span_name, _parent(request.headers), SpanKind.SERVER, attributes)
+        request.trace_id = f"{span.get_span_context().trace_id:032x}"
+        status = 499
+        try:
+            outcomes = await collector.collect(
+                lambda: decode_request(request.body, event_type, request.received_ns),
+                _credentials(request.headers),
+                span=span,
+                received_ns=request.received_ns,
+                client_ip=_client_ip(request, trust_forwarded=trust_forwarded),
+                size=len(request.body),
+            )
+            status = 200
+        except ClewError as error:
+            status = http_status(error)
+            raise
+        except Exception:
+            status = 500
+            raise
+        finally:
+            _end(span, status)
+        return _answer(outcomes)
+
+    return handle
+
+
+def _parent(headers: Headers) -> Context | None:
+    value = headers.get("traceparent")
+    if value is None or len(headers.get_all("traceparent")) > 1:
+        return Context()
+    context = parse_traceparent(value, ",".join(headers.get_all("tracestate")))
+    return trace.set_span_in_context(NonRecordingSpan(context), Context()) if context else Context()
+
+
+def _credentials(headers: Headers) -> Credentials:
+    return read_credentials(headers.get("authorization"), headers.get("x-write-key"))
+
+
+def _client_ip(request: Request, *, trust_forwarded: bool) -> str:
+    if trust_forwarded:
+        forwarded = request.headers.get_all("x-forwarded-for")
+        if forwarded:
+            return forwarded[-1].rpartition(",")[2].strip()[:45]
+    return request.peer
+
+
+def _end(span: Span, status: int) -> None:
+    if span.is_recording():
+        span.set_attribute("http.response.status_code", status)
+        if status == 499:
+            span.set_status(Status(StatusCode.ERROR, "the client went away"))
+        elif status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+    span.end()
+
+
+def _answer(outcomes: list[Outcome]) -> Response:
+    events = [_event(outcome) for outcome in outcomes]
+    counts = dict.fromkeys(_VERDICTS, 0)
+    for event in events:
+        counts[event["verdict"]] += 1
+    return json_response(200, {"success": True, **counts, "events": events})
+
+
+def _event(outcome: Outcome) -> dict[str, str]:
+    event = {"messageId": outcome.message_id, "verdict": verdict_name(outcome)}
+    reason = reason_name(outcome)
+    if reason:
+        event["reason"] = reason
+        event["detail"] = outcome.detail
+    return event

@@ -1,0 +1,64 @@
+"""The gRPC door for events: the same pipeline behind the same checks as the HTTP edge."""
+
+from collections.abc import Iterable
+
+import grpc
+from clew.collector.v1.collector_service_pb2 import CollectEventsRequest, CollectEventsResponse, EventVerdict
+from clew.collector.v1.collector_service_pb2_grpc import CollectorServiceServicer
+from opentelemetry import trace
+
+from gateway.batch import Outcome
+from gateway.collect import Collector
+from gateway.credentials import Credentials, read_credentials
+from gateway.decode import decode_typed
+from mesh.clock import Clock
+
+Context = grpc.aio.ServicerContext[CollectEventsRequest, CollectEventsResponse]
+
+
+class CollectorServicer(CollectorServiceServicer):
+    """Takes typed events; credentials are metadata."""
+
+    def __init__(self, collector: Collector, clock: Clock) -> None:
+        self._collector = collector
+        self._clock = clock
+
+    async def CollectEvents(  # type: ignore[override]  # noqa: N802, D102 - aio; named and described in the contract
+        self, request: CollectEventsRequest, context: Context
+    ) -> CollectEventsResponse:
+        received_ns = self._clock.now_ns()
+        outcomes = await self._collector.collect(
+            lambda: decode_typed(request.events, received_ns),
+            _credentials(context),
+            span=trace.get_current_span(),
+            received_ns=received_ns,
+            client_ip=_peer_ip(context.peer()),
+            size=request.ByteSize(),
+        )
+        return CollectEventsResponse(verdicts=_verdicts(outcomes))
+
+
+def _credentials(context: Context) -> Credentials:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return read_credentials(metadata.get("authorization"), metadata.get("x-write-key"))
+
+
+def _peer_ip(peer: str) -> str:
+    """The address in gRPC's `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; empty for other transports."""
+    scheme, _, rest = peer.partition(":")
+    if scheme not in {"ipv4", "ipv6"}:
+        return ""
+    return rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+
+
+def _verdicts(outcomes: Iterable[Outcome]) -> list[EventVerdict]:
+    return [
+        EventVerdict(
+            message_id=outcome.message_id,
+            verdict=outcome.verdict,
+            failure_reason=outcome.failure_reason,
+            filter_reason=outcome.filter_reason,
+            detail=outcome.detail,
+        )
+        for outcome in outcomes
+    ]

@@ -1,0 +1,53 @@
+"""The services behind the gateway: one channel each, made in main, used through typed stubs."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceStub
+from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceStub
+from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+
+from mesh.channel import open_channel, wait_ready
+from mesh.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceAsyncStub
+    from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceAsyncStub
+    from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceAsyncStub
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """Typed stubs of the three services, and the channels that carry them."""
+
+    identity: "IdentityServiceAsyncStub"
+    consent: "ConsentServiceAsyncStub"
+    enrich: "EnrichServiceAsyncStub"
+    channels: tuple[grpc.aio.Channel, ...]
+
+    @classmethod
+    def open(cls, *, identity: str, consent: str, enrich: str, telemetry: Telemetry) -> "Upstreams":
+        """Open a channel to each `HOST:PORT`; connecting goes on in the background."""
+        to_identity = open_channel(identity, service="identity", telemetry=telemetry)
+        to_consent = open_channel(consent, service="consent", telemetry=telemetry)
+        to_enrich = open_channel(enrich, service="enrich", telemetry=telemetry)
+        return cls(
+            IdentityServiceStub(to_identity),
+            ConsentServiceStub(to_consent),
+            EnrichServiceStub(to_enrich),
+            (to_identity, to_consent, to_enrich),
+        )
+
+    async def wait_ready(self, seconds: float) -> None:
+        """Wait until all three are connected and serving.
+
+        Raises:
+            UpstreamUnavailable: One is not within that time.
+        """
+        await asyncio.gather(*(wait_ready(channel, seconds) for channel in self.channels))
+
+    async def close(self) -> None:
+        """Close the channels; calls under way are cancelled."""
+        await asyncio.gather(*(channel.close() for channel in self.channels))
