@@ -1,0 +1,23 @@
+"""What the process can be told, read in one place."""
+
+from dataclasses import dataclass
+
+from mesh.server import ServerSettings
+from mesh.settings import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrichSettings:
+    """The settings of the enrich service."""
+
+    server: ServerSettings
+    cache_entries: int = setting(
+        "CLEW_ENRICH_CACHE_ENTRIES",
+        default=8192,
+        help="How many user agents, addresses, locales and pairs of pages are remembered, each; 1 KiB of text at most.",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a size that no cache can have."""
+        if self.cache_entries < 1:
+            raise ValueError("CLEW_ENRICH_CACHE_ENTRIES: must be at least 1; leave it out for the default")
