@@ -1,0 +1,5 @@
+"""`python -m consent_svc`."""
+
+from consent_svc.main import main
+
+main()

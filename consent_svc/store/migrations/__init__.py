@@ -1,0 +1,1 @@
+"""The schema of the ledger, one numbered file per step."""
