@@ -13,7 +13,8 @@ class HttpLimits:
     header_count: int = 100
     """Most fields in one head; more is refused with 400."""
     header_bytes: int = 32 * KIB
-    """Largest head, request line included; more is refused with 400. Also the most that chunk framing and trailers may take."""
+    """Largest head, request line included; more is refused with 400. Also the most that chunk extensions and trailers
+    may take together."""
     body_bytes: int = 4 * MIB
     """Largest body as sent; more is refused with 413, before it is read when its length is declared."""
     chunk_count: int = 16_384
@@ -38,7 +39,8 @@ class HttpLimits:
     send_seconds: float = 20.0
     """How long a client may leave a response unread before the connection is dropped."""
     linger_seconds: float = 1.0
-    """How long bytes are still taken and thrown away after a refusal, so that the client reads the answer and not a reset."""
+    """How long bytes are still taken and thrown away after a refusal, so that the client reads the answer and not a
+    reset."""
     pipelined_bytes: int = 64 * KIB
     """Bytes of following requests that are held while one is answered; above it reading pauses."""
     connections: int = 10_000

@@ -1,0 +1,1 @@
+"""Routes beside the data path: what browsers, schema clients and probes ask for."""
