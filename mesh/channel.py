@@ -7,11 +7,12 @@ from typing import Final
 import grpc
 
 from mesh.errors import UpstreamUnavailable
-from mesh.server import MAX_MESSAGE_BYTES
+from mesh.interceptors.client import TracedChannel
 from mesh.interceptors.instruments import Instruments
+from mesh.server import MAX_MESSAGE_BYTES
 
-# No `timeout` (it fires seconds early in Python, grpc/grpc#34547: each call carries its own) and no retry policy (most of our rpcs are
-# not idempotent; what may be repeated is repeated by the caller who knows).
+# No `timeout` (it fires seconds early in Python, grpc/grpc#34547: each call carries its own) and no retry policy (most
+# of our rpcs are not idempotent; what may be repeated is repeated by the caller who knows).
 _SERVICE_CONFIG: Final = {
     "healthCheckConfig": {"serviceName": ""},
     "loadBalancingConfig": [
@@ -42,7 +43,7 @@ _OPTIONS: Final = (
 )
 
 
-def open_channel(target: str, *, service: str, telemetry: Instruments) -> grpc.aio.Channel:
+def open_channel(target: str, *, service: str, telemetry: Instruments) -> TracedChannel:
     """Open a channel to an upstream; connecting goes on behind it.
 
     Args:
@@ -50,7 +51,8 @@ def open_channel(target: str, *, service: str, telemetry: Instruments) -> grpc.a
         service: Short name of the upstream, for spans and errors.
         telemetry: Where spans and measurements go.
     """
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    inner = grpc.aio.insecure_channel(target, options=_OPTIONS)
+    return TracedChannel(inner, target, service, telemetry)
 
 
 async def wait_ready(channel: grpc.aio.Channel, seconds: float) -> None:
@@ -63,4 +65,5 @@ async def wait_ready(channel: grpc.aio.Channel, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await channel.channel_ready()
     except TimeoutError:
-        raise UpstreamUnavailable("upstream", f"not ready after {seconds:g} s") from None
+        service = channel.service if isinstance(channel, TracedChannel) else "upstream"
+        raise UpstreamUnavailable(service, f"not ready after {seconds:g} s") from None

@@ -1,7 +1,7 @@
 """The time that is left for the work at hand, and the share of it that the next hop gets.
 
-The server interceptor takes it from the inbound call, the edge from its own budget; Python's gRPC passes nothing on by itself, so every
-outgoing call asks `remaining`.
+The server interceptor takes it from the inbound call, the edge from its own budget; Python's gRPC passes nothing on by
+itself, so every outgoing call asks `remaining`.
 """
 
 import time
@@ -19,7 +19,7 @@ _deadline: ContextVar[float | None] = ContextVar("clew_deadline", default=None)
 
 
 def set_deadline(seconds: float | None) -> None:
-    """Set the deadline of the current task, in seconds from now; None: it has none. For code that owns the task's whole context."""
+    """Set the deadline of the current task, in seconds from now, None for none. For code that owns the whole task."""
     _deadline.set(None if seconds is None else time.monotonic() + seconds)
 
 
@@ -30,7 +30,7 @@ def left() -> float | None:
 
 
 def remaining(limit_seconds: float) -> float:
-    """Seconds that a call made now may take: the limit, or what is left of the deadline less a small margin, whichever is shorter.
+    """Seconds that a call made now may take: the limit, or what is left of the deadline less a small margin.
 
     Raises:
         DeadlineExceeded: Nothing is left, so that the call must not be made.

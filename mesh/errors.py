@@ -1,7 +1,7 @@
 """The refusals that the mechanism itself raises, and the base of all others.
 
-A refusal is an exception with a `reason`; `mesh.status` says how each reason looks on the wire. Services add subclasses for
-reasons of their own.
+A refusal is an exception with a `reason`; `mesh.status` says how each reason looks on the wire. Services add subclasses
+for reasons of their own.
 """
 
 from typing import ClassVar
@@ -13,8 +13,10 @@ class ClewError(Exception):
     """A refusal with a reason that callers can act on.
 
     Args:
-        detail: What is wrong and what to do, for people. It leaves the process: no personal data, no secrets, no internals.
-        metadata: Facts for programs, as text, under the keys that the contract documents for the reason. They leave the process too.
+        detail: What is wrong and what to do, for people. It leaves the process: no personal data, no secrets, no
+            internals.
+        metadata: Facts for programs, as text, under the keys that the contract documents for the reason. They leave the
+            process too.
     """
 
     reason: ClassVar[ErrorReason.ValueType] = ErrorReason.ERROR_REASON_INTERNAL
@@ -27,7 +29,7 @@ class ClewError(Exception):
         self.metadata = metadata
 
     def __init_subclass__(cls) -> None:
-        """Make the class known by its reason, so that an error read from the wire can be caught by its class; the first one stays."""
+        """Make the class known by its reason, so that what is read from the wire has it; the first one stays."""
         super().__init_subclass__()
         if "reason" in cls.__dict__:
             ClewError._by_reason.setdefault(cls.reason, cls)
@@ -38,10 +40,11 @@ class ClewError(Exception):
 
     @staticmethod
     def of(reason: ErrorReason.ValueType, detail: str, metadata: dict[str, str]) -> "ClewError":
-        """Build the error that stands for a reason: of its own class where this process knows one, of a plain one otherwise."""
+        """Build the error for a reason: of its own class where this process knows one, of a plain one otherwise."""
         known = ClewError._by_reason.get(reason)
         error = ClewError.__new__(known if known is not None else _unnamed(reason))
-        # Subclasses may take other arguments; what was read from the wire is already in the form that they would produce.
+        # Subclasses may take other arguments; what was read from the wire is already in the form that they would
+        # produce.
         ClewError.__init__(error, detail, **metadata)
         return error
 
@@ -53,25 +56,25 @@ def _unnamed(reason: ErrorReason.ValueType) -> type[ClewError]:
     )
 
 
-class InvalidArgument(ClewError):  # noqa: N818 - the field's term for it, as in google.rpc.Code
+class InvalidArgument(ClewError):
     """The request breaks a constraint of the contract. Metadata: `field`, `rule`."""
 
     reason = ErrorReason.ERROR_REASON_INVALID_ARGUMENT
 
 
-class MissingCredentials(ClewError):  # noqa: N818
+class MissingCredentials(ClewError):
     """No credential came with the request."""
 
     reason = ErrorReason.ERROR_REASON_MISSING_CREDENTIALS
 
 
-class InvalidToken(ClewError):  # noqa: N818
+class InvalidToken(ClewError):
     """The bearer token is malformed, expired, of a wrong issuer or audience, or its signature does not hold."""
 
     reason = ErrorReason.ERROR_REASON_INVALID_TOKEN
 
 
-class InsufficientScope(ClewError):  # noqa: N818
+class InsufficientScope(ClewError):
     """The token is valid and does not carry the scope that the call needs.
 
     Args:
@@ -84,7 +87,7 @@ class InsufficientScope(ClewError):  # noqa: N818
         super().__init__("the token lacks a scope that the call needs", scope=scope)
 
 
-class Overloaded(ClewError):  # noqa: N818
+class Overloaded(ClewError):
     """Too much is in flight.
 
     Args:
@@ -98,13 +101,13 @@ class Overloaded(ClewError):  # noqa: N818
         super().__init__(detail, retry_after_seconds=str(retry_after_seconds))
 
 
-class Draining(ClewError):  # noqa: N818
+class Draining(ClewError):
     """The process is draining before it stops; another one will take the call."""
 
     reason = ErrorReason.ERROR_REASON_DRAINING
 
 
-class UpstreamUnavailable(ClewError):  # noqa: N818
+class UpstreamUnavailable(ClewError):
     """A service that this one calls is unreachable or not serving.
 
     Args:
@@ -118,37 +121,37 @@ class UpstreamUnavailable(ClewError):  # noqa: N818
         super().__init__(detail, service=service)
 
 
-class BusUnavailable(ClewError):  # noqa: N818
+class BusUnavailable(ClewError):
     """Kafka did not acknowledge in time, or its queue is full: nothing was acknowledged."""
 
     reason = ErrorReason.ERROR_REASON_BUS_UNAVAILABLE
 
 
-class StorageUnavailable(ClewError):  # noqa: N818
+class StorageUnavailable(ClewError):
     """The store could not be read or written."""
 
     reason = ErrorReason.ERROR_REASON_STORAGE_UNAVAILABLE
 
 
-class DeadlineExceeded(ClewError):  # noqa: N818
+class DeadlineExceeded(ClewError):
     """The time that the caller gave has passed."""
 
     reason = ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
 
 
-class Cancelled(ClewError):  # noqa: N818
+class Cancelled(ClewError):
     """The caller went away."""
 
     reason = ErrorReason.ERROR_REASON_CANCELLED
 
 
-class Unimplemented(ClewError):  # noqa: N818
+class Unimplemented(ClewError):
     """The rpc is not offered by this server. Metadata: `method`."""
 
     reason = ErrorReason.ERROR_REASON_UNIMPLEMENTED
 
 
-class Internal(ClewError):  # noqa: N818
+class Internal(ClewError):
     """A fault of our own; the trace id leads to its cause."""
 
     reason = ErrorReason.ERROR_REASON_INTERNAL

@@ -4,5 +4,5 @@ import uuid_utils
 
 
 def new_id() -> str:
-    """Mint a UUIDv7 (RFC 9562): unique without coordination, and sorting by time of creation, which keeps indexes compact."""
+    """Mint a UUIDv7 (RFC 9562): unique without coordination, in order of creation, which keeps indexes compact."""
     return str(uuid_utils.uuid7())

@@ -11,8 +11,8 @@ import uvloop
 
 from mesh.settings import SettingsError
 
-# A thread that holds the interpreter gives it up after this long. Python's default of 5 ms is what a request waits for whenever the span
-# exporter or the Kafka poll thread is at work.
+# A thread that holds the interpreter gives it up after this long. Python's default of 5 ms is what a request waits for
+# whenever the span exporter or the Kafka poll thread is at work.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 
 EXIT_SETTINGS: Final = 2
@@ -36,15 +36,15 @@ def run_process(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def freeze_heap() -> None:
     """Exempt what exists now from garbage collection; call it once, when everything is set up.
 
-    Modules, descriptors and compiled constraints live as long as the process: walking them on every full collection costs a pause of tens of
-    milliseconds and finds nothing.
+    Modules, descriptors and compiled constraints live as long as the process: walking them on every full collection
+    costs a pause of tens of milliseconds and finds nothing.
     """
     gc.collect()
     gc.freeze()
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets. The first one asks for a drain; a second one has its usual effect and ends the process."""
+    """An event that SIGTERM or SIGINT sets. The first one asks for a drain; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 

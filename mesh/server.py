@@ -1,4 +1,4 @@
-"""A grpc.aio server with all that every service has: health, reflection, limits, interceptors, and a drain before it stops."""
+"""A grpc.aio server with all that every service has: health, reflection, limits, interceptors, a drain at the end."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +14,9 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh import health, process, validation
-from mesh.settings import SettingsError, setting
 from mesh.interceptors.instruments import Instruments
+from mesh.interceptors.server import ServerInterceptor
+from mesh.settings import SettingsError, setting
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
@@ -72,7 +73,7 @@ class GrpcServer:
         self._settings = settings
         self._health = health.HealthServicer()
         self.server = grpc.aio.server(
-            interceptors=[],
+            interceptors=[ServerInterceptor(telemetry)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
@@ -102,7 +103,7 @@ class GrpcServer:
         return port
 
     async def drain(self) -> None:
-        """Stop without failing anyone: report NOT_SERVING, wait until clients have seen it, refuse new calls, let running ones end.
+        """Stop without failing anyone: report NOT_SERVING, let clients see it, refuse new calls, let running ones end.
 
         Calls that still run when the drain time is over are cancelled.
         """

@@ -7,7 +7,8 @@
         path: Path = setting("CLEW_STORE_PATH", help="Database file.")
         cache_mib: int = setting("CLEW_STORE_CACHE_MIB", default=64, help="Page cache, MiB.")
 
-A field whose type is itself such a dataclass is read along with it. A dataclass may check values in `__post_init__` by raising ValueError.
+A field whose type is itself such a dataclass is read along with it. A dataclass may check values in `__post_init__` by
+raising ValueError.
 """
 
 import dataclasses
@@ -141,7 +142,7 @@ def _value(field: dataclasses.Field[Any], declared: _Setting, hint: Any, text: s
 
 
 def _parser(hint: Any) -> Callable[[str], Any]:
-    """The function that reads a value of this type, or raises ValueError with the end of a sentence that begins with the value."""
+    """What reads a value of this type, or raises ValueError with the end of a sentence that begins with the value."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         (inner,) = (arg for arg in get_args(hint) if arg is not type(None))

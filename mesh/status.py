@@ -1,8 +1,8 @@
 """The one table from reasons to statuses, and the two forms that a refusal takes on the wire.
 
-Inside it is a `google.rpc.Status` with exactly one `ErrorInfo`; outside an RFC 9457 problem. The HTTP column holds only what the
-clients in the field handle well: a 4xx makes them drop the events, 5xx and Retry-After make them send again; some give up on
-501, 504 and 505, and some read any other 2xx as a failure. So whatever is transient is a 503.
+Inside it is a `google.rpc.Status` with exactly one `ErrorInfo`; outside an RFC 9457 problem. The HTTP column holds only
+what the clients in the field handle well: a 4xx makes them drop the events, 5xx and Retry-After make them send again;
+some give up on 501, 504 and 505, and some read any other 2xx as a failure. So whatever is transient is a 503.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MAX_RETRY_AFTER_SECONDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """How one reason looks on the wire: canonical status, HTTP status, title for people, and the delay before a retry if one helps."""
+    """How one reason looks on the wire; `retry_after` is the delay in seconds before a retry, None when none helps."""
 
     code: grpc.StatusCode
     http: int
@@ -101,7 +101,8 @@ def error_from_rpc(rpc_error: grpc.aio.AioRpcError, service: str) -> ClewError:
 
     Args:
         rpc_error: What the call raised.
-        service: Name of the service that was called; it names the culprit when the failure carries no `ErrorInfo` of ours.
+        service: Name of the service that was called; it names the culprit when the failure carries no `ErrorInfo` of
+            ours.
     """
     info = _error_info(rpc_error)
     if info is not None and info.reason in ErrorReason.keys():  # noqa: SIM118 - an enum wrapper, not a dict
@@ -145,8 +146,8 @@ def _error_from_code(code: grpc.StatusCode, service: str) -> ClewError:
 def problem(error: ClewError, trace_id: str) -> dict[str, object]:
     """The error as an RFC 9457 problem.
 
-    `code` and `message` repeat the reason and the detail under the names that client libraries look for. The metadata follow as
-    extension members; none of them replaces a standard one.
+    `code` and `message` repeat the reason and the detail under the names that client libraries look for. The metadata
+    follow as extension members; none of them replaces a standard one.
     """
     mapping = TABLE[error.reason]
     code = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")

@@ -16,7 +16,8 @@ def validate(message: Message) -> None:
     """Check a message against the constraints of its contract.
 
     Raises:
-        InvalidArgument: It breaks one; field, rule and detail are those of the first, and the detail says how many more there are.
+        InvalidArgument: It breaks one; field, rule and detail are those of the first, and the detail says how many more
+        there are.
     """
     violations = _validator.collect_violations(message)
     if violations:
@@ -40,7 +41,7 @@ def _refusal(violations: list[Violation]) -> InvalidArgument:
 
 
 def _path(elements: Iterable[Any]) -> str:
-    """The field as people write it: `items[3].anonymous_id`. Keys of maps are what a client sent, so they are not shown."""
+    """The field as people write it, `items[3].anonymous_id`; keys of maps are a client's data and are not shown."""
     return ".".join(element.field_name + _subscript(element) for element in elements)
 
 
