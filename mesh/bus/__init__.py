@@ -1,1 +1,1 @@
-"""The bus: one port to Kafka, an in-memory and a confluent-kafka adapter, the Schema Registry framing and an embedded broker."""
+"""The bus: one port to Kafka with two adapters, the Schema Registry framing and an embedded broker."""

@@ -31,7 +31,8 @@ class DeliveryFailure:
     Attributes:
         index: Position of the record in the batch that was given to `produce`.
         detail: What went wrong, for people; it never holds the record's content.
-        retriable: Whether the same record may succeed later (broker down, queue full); false when it never can (too large).
+        retriable: Whether the same record may succeed later (broker down, queue full); false when it never can
+            (too large).
 
     """
 
@@ -43,25 +44,26 @@ class DeliveryFailure:
 class Bus(Protocol):
     """A publisher to Kafka whose success means durable.
 
-    The bus fails closed: whatever it cannot prove to be acknowledged is a failure. A failure by timeout leaves open whether
-    the broker stored the record, so a caller that sends it again must expect a duplicate.
+    The bus fails closed: whatever it cannot prove to be acknowledged is a failure. A failure by timeout leaves open
+    whether the broker stored the record, so a caller that sends it again must expect a duplicate.
     """
 
     @property
     def in_flight(self) -> int:
-        """How many records were taken and are neither acknowledged nor failed."""
+        """How many records are in batches whose futures have not resolved yet."""
         ...
 
     def produce(self, records: Sequence[Record]) -> asyncio.Future[list[DeliveryFailure]]:
         """Hand over a batch, in order; called on the event loop, never blocks, never raises for a record's sake.
 
         Args:
-            records: The batch. The order per key is kept within it and from one call to the next, except that a record that
-                does not fit into the queue fails alone.
+            records: The batch. The order per key is kept within it and from one call to the next. When the queue is
+                full, the rest of the batch fails together, so that what was taken is always its beginning.
 
         Returns:
-            A future that always resolves, at the latest after the delivery timeout or at `close`: with the records that failed, by index
-            in ascending order, or an empty list when all are stored by every in-sync replica. Cancelling it does not recall the records.
+            A future that always resolves, at the latest after the delivery timeout or at `close`: with the records that
+            failed, by index in ascending order, or an empty list when all are stored by every in-sync replica.
+            Cancelling it does not recall the records.
 
         """
         ...
