@@ -1,7 +1,7 @@
 """A protoc plugin around grpcio-tools, so that `buf generate` needs no compiler that pip cannot install.
 
 buf hands a plugin one CodeGeneratorRequest on standard input and reads one CodeGeneratorResponse from standard output
-(google/protobuf/compiler/plugin.proto). The one argument is the generator to run: `python`, `grpc_python` or `mypy_grpc`.
+(google/protobuf/compiler/plugin.proto). The one argument is the generator: `python`, `grpc_python` or `mypy_grpc`.
 """
 
 import subprocess
