@@ -5,8 +5,8 @@
 writes one JSON line to standard output when it takes connections, `{"bootstrap": "127.0.0.1:PORT", "durable": false}`,
 and the same line to the file that CLEW_READY_FILE names. SIGTERM and SIGINT end it.
 
-It is no Kafka for keeps: memory only, about 5 MB a partition, no compaction, no retention, no transactions, and the port
-is the mock's own choice, another one on each start.
+It is no Kafka for keeps: memory only, about 5 MB a partition, no compaction, no retention, no transactions. The port is
+the mock's own choice, another one on each start.
 """
 
 import json

@@ -29,6 +29,7 @@ def _load() -> ctypes.CDLL:
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures: dict[str, tuple[type | None, list[type]]] = {
         "rd_kafka_conf_new": (pointer, []),
+        "rd_kafka_conf_set": (number, [pointer, text, text, text, ctypes.c_size_t]),
         "rd_kafka_new": (pointer, [number, pointer, text, ctypes.c_size_t]),
         "rd_kafka_destroy": (None, [pointer]),
         "rd_kafka_mock_cluster_new": (pointer, [pointer, number]),
@@ -65,9 +66,10 @@ class MockCluster:
         self._brokers = brokers
         self._library = _load()
         error = ctypes.create_string_buffer(_ERROR_TEXT_BYTES)
-        self._handle = self._library.rd_kafka_new(
-            _PRODUCER, self._library.rd_kafka_conf_new(), error, _ERROR_TEXT_BYTES
-        )
+        config = self._library.rd_kafka_conf_new()
+        # The client that carries the cluster has no broker of its own and would warn about that.
+        self._library.rd_kafka_conf_set(config, b"log_level", b"3", error, _ERROR_TEXT_BYTES)
+        self._handle = self._library.rd_kafka_new(_PRODUCER, config, error, _ERROR_TEXT_BYTES)
         if not self._handle:
             raise MockClusterError(error.value.decode())
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, brokers)
