@@ -1,0 +1,143 @@
+"""Where an issuer's keys come from: given once, or fetched off the event loop, kept, and renewed when they change."""
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from http.client import HTTPMessage
+from typing import IO, Final
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import structlog
+
+from mesh.jwks import JwksDocument, KeySet, parse_jwks
+
+Fetch = Callable[[], Awaitable[JwksDocument]]
+
+_MAX_DOCUMENT_BYTES: Final = 256 * 1024
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_FETCH_SECONDS: Final = 5.0
+
+_log = structlog.get_logger()
+
+
+class JwksSource:
+    """An issuer's current keys.
+
+    Fails towards the keys it has: when a fetch fails, the last good set stays. An unknown key id makes it fetch, but at
+    most once in `min_interval_seconds`, so that made-up key ids cannot turn into load on the issuer. Belongs to one
+    event loop.
+
+    Args:
+        fetch: Gets the key set document; None when the keys never change.
+        keys: The keys to begin with.
+        name: What the log calls the issuer.
+        min_interval_seconds: The least time between two fetches.
+        max_age_seconds: Keys older than this are fetched again in the background when the next token comes: how long a
+            withdrawn key lives on.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch | None,
+        *,
+        keys: KeySet | None = None,
+        name: str = "issuer",
+        min_interval_seconds: float = 10.0,
+        max_age_seconds: float = 300.0,
+    ) -> None:
+        self._fetch = fetch
+        self._keys = keys or KeySet()
+        self._name = name
+        self._min_interval = min_interval_seconds
+        self._max_age = max_age_seconds
+        self._attempted = float("-inf")
+        self._succeeded = float("-inf")
+        self._running: asyncio.Task[bool] | None = None
+
+    @classmethod
+    def fixed(cls, document: JwksDocument) -> "JwksSource":
+        """A source of keys that never change; JwksError when the document holds none."""
+        return cls(None, keys=parse_jwks(document))
+
+    @classmethod
+    def from_url(cls, url: str, *, min_interval_seconds: float = 10.0, max_age_seconds: float = 300.0) -> "JwksSource":
+        """A source that fetches a URL in a thread; ValueError when the URL is neither https nor on this machine."""
+        fetch = fetch_url(url)
+        return cls(fetch, name=url, min_interval_seconds=min_interval_seconds, max_age_seconds=max_age_seconds)
+
+    @property
+    def keys(self) -> KeySet:
+        """The last good keys; empty when none could be had yet. A new object whenever they changed."""
+        return self._keys
+
+    async def refresh(self) -> bool:
+        """Fetch the keys, once for all who ask meanwhile, unless that was tried just now. Whether they were fetched."""
+        if self._running is None:
+            if self._fetch is None or time.monotonic() - self._attempted < self._min_interval:
+                return False
+            self._running = asyncio.create_task(self._renew(self._fetch))
+        # A caller that gives up must not stop the fetch that others wait for.
+        return await asyncio.shield(self._running)
+
+    def refresh_if_old(self) -> None:
+        """Start a fetch in the background when the keys are older than their maximum age. Needs a running loop."""
+        now = time.monotonic()
+        due = now - self._succeeded >= self._max_age and now - self._attempted >= self._min_interval
+        if self._fetch is not None and self._running is None and due:
+            self._running = asyncio.create_task(self._renew(self._fetch))
+
+    async def _renew(self, fetch: Fetch) -> bool:
+        self._attempted = time.monotonic()
+        try:
+            fetched = parse_jwks(await fetch())
+        except Exception as error:  # noqa: BLE001 - whatever a fetch fails with, the keys at hand stay good
+            _log.warning("keys could not be fetched", issuer=self._name, kept=len(self._keys.keys), error=str(error))
+            return False
+        finally:
+            self._running = None
+        self._succeeded = time.monotonic()
+        if fetched != self._keys:
+            self._keys = fetched
+        return True
+
+
+def fetch_url(url: str) -> Fetch:
+    """A fetch of a URL, in a thread, of at most 256 KiB, without redirects.
+
+    Raises:
+        ValueError: The URL is neither https nor http to this machine: whoever can change the answer can forge tokens.
+    """
+    parts = urlsplit(url)
+    if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
+        raise ValueError(f"key set URL {url!r} must be https, or http on this machine")
+
+    async def fetch() -> JwksDocument:
+        return await asyncio.to_thread(_get, url)
+
+    return fetch
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: they could leave https, or lead into the network that the process stands in."""
+
+    def redirect_request(  # noqa: PLR0917 - the signature of urllib
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        """See `urllib.request.HTTPRedirectHandler`; None makes the redirect an error."""
+
+
+def _get(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310
+    with urllib.request.build_opener(_NoRedirects).open(request, timeout=_FETCH_SECONDS) as response:
+        document: bytes = response.read(_MAX_DOCUMENT_BYTES + 1)
+    if len(document) > _MAX_DOCUMENT_BYTES:
+        raise URLError(f"key set is larger than {_MAX_DOCUMENT_BYTES} bytes")
+    return document
