@@ -1,28 +1,29 @@
 """Who sends, and what do they prove? Turns a decoded request into a submission, or refuses it.
 
-A write key names a source and lets it collect: user ids that come with it are *asserted*. A user id is *verified* only where a token's
-subject is that very id: one bearer token for the request, or one identity token in an event's context, for client libraries that cannot
+A write key names a source and lets it collect: user ids that come with it are *asserted*. A user id is *verified*
+only where a token's
+subject is that very id: one bearer token for the request, or one identity token in an event's context, for client
+libraries that cannot
 set headers.
 
-Failure policy: closed for the request's own credentials (401), open for an event's identity token, which can only raise the assurance:
+Failure policy: closed for the request's own credentials (401), open for an event's identity token, which can only
+raise the assurance:
 the event is kept as asserted, with a warning.
 """
 
 from clew.event.v1.event_pb2 import Warning as EventWarning
-
 from gateway.credentials import Credentials
 from gateway.decode.types import DecodedEvent, DecodedRequest
 from gateway.errors import UnknownWriteKey
 from gateway.sources import Source, Sources
-from gateway.tokens import TokenVerifier
 from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials
-from mesh.jwt import Claims
+from mesh.jwt import Claims, IssuerVerifiers
 
 
 class Admission:
     """Checks credentials against the configured sources and the trusted issuers."""
 
-    def __init__(self, sources: Sources, tokens: TokenVerifier) -> None:
+    def __init__(self, sources: Sources, tokens: IssuerVerifiers) -> None:
         self._sources = sources
         self._tokens = tokens
 
@@ -38,14 +39,16 @@ class Admission:
             UnknownWriteKey: It belongs to no source.
         """
         if not credentials.write_key:
-            raise MissingCredentials("send the source's write key: as Basic user name, as X-Write-Key, or as writeKey in the body")
+            raise MissingCredentials(
+                "send the source's write key: as Basic user name, as X-Write-Key, or as writeKey in the body"
+            )
         source = self._sources.find(credentials.write_key)
         if source is None:
             raise UnknownWriteKey("the write key belongs to no source; copy it again from the source's settings")
         return source
 
     async def proven(self, credentials: Credentials, decoded: DecodedRequest) -> frozenset[int]:
-        """The indices of the events whose user id a token proves. Warnings are added to events whose own token does not.
+        """The indices of the events whose user id a token proves; an event whose own token does not gets a warning.
 
         Raises:
             InvalidToken: The request's bearer token does not hold.
@@ -53,9 +56,7 @@ class Admission:
         subject = (await self._tokens.verify(credentials.bearer)).subject if credentials.bearer else ""
         found: set[int] = set()
         for event in decoded.events:
-            if subject and event.user_id == subject:
-                found.add(event.index)
-            elif event.context.identity_token and await self._proves(event):
+            if (subject and event.user_id == subject) or (event.context.identity_token and await self._proves(event)):
                 found.add(event.index)
         return frozenset(found)
 

@@ -1,14 +1,17 @@
-"""What each stage of the pipeline hands to the next: one object a batch. A stage takes its predecessor's type, so what was not decided cannot be published."""
+"""What each stage of the pipeline hands to the next: one object a batch.
+
+A stage takes its predecessor's type, so what was not decided cannot be published.
+"""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from opentelemetry.trace import SpanContext
 
 from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
 from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
-from opentelemetry.trace import SpanContext
-
 from gateway.decode.types import DecodedEvent, DecodedRequest
 from gateway.sources import Source
 from mesh.errors import ClewError
@@ -28,7 +31,8 @@ class Outcome(NamedTuple):
 class Submission:
     """One request that was admitted: its source is known and its user ids are proven or not.
 
-    `proven` holds the indices of the events whose user id a token proves; `deadline` is on the monotonic clock, in seconds.
+    `proven` holds the indices of the events whose user id a token proves; `deadline` is on the monotonic clock, in
+    seconds.
     The pipeline fills `outcomes`, one per event of the request, or sets `error`, which stands for the whole request.
     """
 

@@ -1,7 +1,9 @@
 """Natural batching: what arrives while a batch is under way leaves together when that batch has been handed on.
 
-An idle system adds no delay, since the first item leaves at once; a busy one batches more the busier it is. Measured against a timer of
-1 ms this carried 1.6 times as many single events. There is one batch under way at a time, so that items keep the order in which they came.
+An idle system adds no delay, since the first item leaves at once; a busy one batches more the busier it is. Measured
+against a timer of
+1 ms this carried 1.6 times as many single events. There is one batch under way at a time, so that items keep the
+order in which they came.
 """
 
 import asyncio
@@ -56,7 +58,8 @@ class _Flight(Generic[ItemT]):
 class Coalescer(Generic[ItemT]):
     """Joins the items of concurrent callers into batches, in order of arrival.
 
-    Fails closed on overload: an item that finds `max_waiting` events or `max_waiting_bytes` before it is refused at once.
+    Fails closed on overload: an item that finds `max_waiting` events or `max_waiting_bytes` before it is refused at
+    once.
     """
 
     def __init__(
@@ -87,15 +90,21 @@ class Coalescer(Generic[ItemT]):
     async def submit(self, item: ItemT) -> None:
         """Carry the item in one of the next batches and return when that batch is done.
 
-        A caller that is cancelled while its item waits takes the item with it; when all callers of a batch under way are gone,
+        A caller that is cancelled while its item waits takes the item with it; when all callers of a batch under way
+        are gone,
         the batch is cancelled, so that nobody works for a client that went away.
 
         Raises:
             Overloaded: Too much waits already. The item was not taken.
             ClewError: Whatever the batch raised.
         """
-        if self._queued_count + item.count > self._max_waiting or self._queued_bytes + item.size > self._max_waiting_bytes:
-            raise Overloaded("more events wait than the gateway takes; send the same events again", retry_after_seconds=1)
+        if (
+            self._queued_count + item.count > self._max_waiting
+            or self._queued_bytes + item.size > self._max_waiting_bytes
+        ):
+            raise Overloaded(
+                "more events wait than the gateway takes; send the same events again", retry_after_seconds=1
+            )
         waiting = _Waiting(item, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._queued_count += item.count

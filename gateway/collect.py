@@ -1,4 +1,4 @@
-"""One request for events, from its credentials to its outcomes; the HTTP route and the gRPC servicer are two doors to it."""
+"""One request for events, from its credentials to its outcomes: the HTTP and the gRPC door lead here."""
 
 import asyncio
 import time
@@ -61,7 +61,9 @@ class Collector:
             proven=proven,
         )
         if span.is_recording():
-            span.set_attributes({"clew.workspace": source.workspace, "clew.source": source.name, "clew.events": decoded.count})
+            span.set_attributes(
+                {"clew.workspace": source.workspace, "clew.source": source.name, "clew.events": decoded.count}
+            )
         await self._carry(submission)
         return [submission.outcomes[index] for index in range(decoded.count)]
 

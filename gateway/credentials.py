@@ -20,7 +20,8 @@ class Credentials:
 def read_credentials(authorization: str | None, write_key_header: str | None) -> Credentials:
     """Read the `Authorization` and `X-Write-Key` headers (or the metadata of those names).
 
-    Basic carries the write key as its user name (RFC 7617; the SDKs send an empty password). What is malformed counts as absent.
+    Basic carries the write key as its user name (RFC 7617; the SDKs send an empty password). What is malformed counts
+    as absent.
     """
     scheme, _, value = (authorization or "").strip().partition(" ")
     write_key = (write_key_header or "").strip()

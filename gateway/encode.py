@@ -1,15 +1,18 @@
 """Kafka records from decided events.
 
-The parts of an event that repeat from event to event (context, enrichment, decision) arrive serialized and are appended as fields of the
-message: protobuf fields may stand in any order, and appending bytes is several times cheaper than building and serializing the parts anew.
+The parts of an event that repeat from event to event (context, enrichment, decision) arrive serialized and are
+appended as fields of the
+message: protobuf fields may stand in any order, and appending bytes is several times cheaper than building and
+serializing the parts anew.
 A test reads the result back with Confluent's own deserializer.
 """
 
-from clew.event.v1.enriched_event_pb2 import EnrichedEvent
-from clew.event.v1.event_pb2 import EventType, Warning as EventWarning
-from clew.event.v1.failed_event_pb2 import FailedEvent
 from opentelemetry.trace import SpanContext
 
+from clew.event.v1.enriched_event_pb2 import EnrichedEvent
+from clew.event.v1.event_pb2 import EventType
+from clew.event.v1.event_pb2 import Warning as EventWarning
+from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.batch import Allowed, Owned, Submission
 from gateway.decode.types import RejectedEvent
 from mesh.bus.framing import frame_prefix
@@ -107,7 +110,9 @@ class Encoder:
             ("ce_source", _ce_source(submission)),
             ("ce_type", b"dev.clew.event.failed"),
         ]
-        return Record(self._failed_topic, source.name.encode(), self._failed_prefix + message.SerializeToString(), headers)
+        return Record(
+            self._failed_topic, source.name.encode(), self._failed_prefix + message.SerializeToString(), headers
+        )
 
 
 def _constant_headers(full_name: str) -> list[tuple[str, bytes]]:

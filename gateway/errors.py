@@ -1,7 +1,6 @@
 """Refusals that only the edge raises. The status of each stands in `mesh/status.py`."""
 
 from clew.errors.v1.errors_pb2 import ErrorReason
-
 from mesh.errors import ClewError
 
 

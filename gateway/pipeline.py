@@ -2,7 +2,8 @@
 
     edge -> decode -> admit -> [coalesce] -> resolve -> decide -> enrich -> publish
 
-The edge, decode and admit run for each request (`gateway/http`, `gateway/decode`, `gateway/admission.py`); from coalesce on, the requests of
+The edge, decode and admit run for each request (`gateway/http`, `gateway/decode`, `gateway/admission.py`); from
+coalesce on, the requests of
 one workspace travel together. Keys go out and deltas come back: no event body crosses an internal hop.
 
 Failure policy, stage by stage:
@@ -21,6 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
+from opentelemetry import trace
+from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
+
 from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
 from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.consent.v1.consent_service_pb2 import BatchCheckConsentsRequest, ConsentQuery
@@ -28,9 +32,6 @@ from clew.enrich.v1.enrich_service_pb2 import BatchEnrichEventsRequest, Enrichme
 from clew.event.v1.event_pb2 import EventType
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
-from opentelemetry import trace
-from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
-
 from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.coalesce import Coalescer
 from gateway.encode import Encoder, owned_events
@@ -89,7 +90,9 @@ class Pipeline:
         request = BatchResolveIdentitiesRequest(
             workspace=batch.workspace,
             items=[
-                IdentityQuery(anonymous_id=anonymous_id, user_id=user_id, user_id_verified=proven, previous_id=previous_id)
+                IdentityQuery(
+                    anonymous_id=anonymous_id, user_id=user_id, user_id_verified=proven, previous_id=previous_id
+                )
                 for anonymous_id, user_id, proven, previous_id in queries
             ],
         )
@@ -195,7 +198,7 @@ class Pipeline:
 
     @contextmanager
     def _publish_span(self, count: int) -> Iterator[None]:
-        attributes = {
+        attributes: dict[str, str | int] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "publish",
             "messaging.operation.type": "send",
@@ -206,7 +209,7 @@ class Pipeline:
 
 
 def _budget(submissions: list[Submission]) -> float:
-    """What is left for the batch: the latest deadline of its requests; one whose own deadline is earlier leaves by itself."""
+    """What is left for the batch: the latest deadline of its requests. One that is earlier leaves by itself."""
     return max(submission.deadline for submission in submissions) - time.monotonic()
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 import grpc
-from clew.collector.v1.collector_service_pb2 import CollectEventsRequest, CollectEventsResponse, EventVerdict
-from clew.collector.v1.collector_service_pb2_grpc import CollectorServiceServicer
 from opentelemetry import trace
 
+from clew.collector.v1.collector_service_pb2 import CollectEventsRequest, CollectEventsResponse, EventVerdict
+from clew.collector.v1.collector_service_pb2_grpc import CollectorServiceServicer
 from gateway.batch import Outcome
 from gateway.collect import Collector
 from gateway.credentials import Credentials, read_credentials
@@ -23,7 +23,7 @@ class CollectorServicer(CollectorServiceServicer):
         self._collector = collector
         self._clock = clock
 
-    async def CollectEvents(  # type: ignore[override]  # noqa: N802, D102 - aio; named and described in the contract
+    async def CollectEvents(  # noqa: N802, D102 - named and described in the contract
         self, request: CollectEventsRequest, context: Context
     ) -> CollectEventsResponse:
         received_ns = self._clock.now_ns()

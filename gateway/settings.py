@@ -13,13 +13,19 @@ class GatewaySettings:
     identity: str = setting("CLEW_IDENTITY", help="HOST:PORT of the identity service")
     consent: str = setting("CLEW_CONSENT", help="HOST:PORT of the consent service")
     enrich: str = setting("CLEW_ENRICH", help="HOST:PORT of the enrichment service")
-    kafka: str = setting("CLEW_KAFKA", help="bootstrap servers of Kafka, HOST:PORT[,HOST:PORT...]")
     sources_file: Path = setting(
         "CLEW_SOURCES_FILE", help="JSON list of sources: [{workspace, name, write_key_sha256, purposes?}]"
     )
     http_host: str = setting("CLEW_HTTP_HOST", default="127.0.0.1", help="address that the HTTP edge listens on")
     http_port: int = setting("CLEW_HTTP_PORT", default=0, help="port of the HTTP edge; 0 takes a free one")
-    issuer: str = setting("CLEW_ISSUER", default="https://clew.local", help="issuer of the identity service's own tokens")
+    public_url: str = setting(
+        "CLEW_PUBLIC_URL",
+        default="",
+        help="where browsers reach the edge, for example https://events.example; empty: as each request addressed it",
+    )
+    issuer: str = setting(
+        "CLEW_ISSUER", default="https://clew.local", help="issuer of the identity service's own tokens"
+    )
     audience: str = setting("CLEW_AUDIENCE", default="clew", help="audience that a token must name")
     trusted_issuers: tuple[str, ...] = setting(
         "CLEW_TRUSTED_ISSUERS",
@@ -32,8 +38,5 @@ class GatewaySettings:
         help="take the client's address from the last entry of X-Forwarded-For (only behind a proxy that sets it)",
     )
     request_seconds: float = setting(
-        "CLEW_REQUEST_SECONDS", default=9.0, help="an event request is answered within this time, in seconds"
-    )
-    delivery_seconds: float = setting(
-        "CLEW_DELIVERY_SECONDS", default=7.0, help="Kafka must acknowledge within this time, in seconds"
+        "CLEW_REQUEST_SECONDS", default=9.5, help="an event request is answered within this time, in seconds"
     )

@@ -1,6 +1,7 @@
 """The sources that may send events, and the write keys that name them.
 
-A write key can only collect. It stands in web pages, so it is no secret and proves nothing about a user; it is kept hashed all the same,
+A write key can only collect. It stands in web pages, so it is no secret and proves nothing about a user; it is kept
+hashed all the same,
 so that a copy of the configuration is no list of working keys.
 """
 
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from clew.options.v1.privacy_pb2 import Purpose
 
+from clew.options.v1.privacy_pb2 import Purpose
 from mesh.settings import SettingsError
 
 _PURPOSE_PREFIX = "PURPOSE_"
@@ -38,7 +39,10 @@ class _SourceEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def hash_key(write_key: str) -> str:
-    """The form in which a write key is stored: hex SHA-256. Keys are random, so that a slow hash would protect nothing more."""
+    """The form in which a write key is stored: hex SHA-256.
+
+    Keys are random, so that a slow hash would protect nothing more.
+    """
     return hashlib.sha256(write_key.encode()).hexdigest()
 
 
@@ -53,7 +57,10 @@ class Sources:
         return len(self._by_hash)
 
     def find(self, write_key: str) -> Source | None:
-        """The source that the key belongs to, or None. Keys that were found are remembered, so that each is hashed once."""
+        """The source that the key belongs to, or None.
+
+        Keys that were found are remembered, so that each is hashed once.
+        """
         source = self._by_key.get(write_key)
         if source is None:
             source = self._by_hash.get(hash_key(write_key))
@@ -75,7 +82,9 @@ class Sources:
         by_hash: dict[str, Source] = {}
         for entry in entries:
             if entry.write_key_sha256 in by_hash:
-                raise SettingsError([f"CLEW_SOURCES_FILE: {path}: source {entry.name!r} has the write key of another source"])
+                raise SettingsError(
+                    [f"CLEW_SOURCES_FILE: {path}: source {entry.name!r} has the write key of another source"]
+                )
             by_hash[entry.write_key_sha256] = Source(entry.workspace, entry.name, _purposes(entry, path))
         return cls(by_hash)
 
@@ -83,10 +92,7 @@ class Sources:
 def _purposes(entry: _SourceEntry, path: Path) -> frozenset[int]:
     unknown = sorted(set(entry.purposes) - set(_PURPOSES))
     if unknown or not entry.purposes:
-        raise SettingsError(
-            [
-                f"CLEW_SOURCES_FILE: {path}: source {entry.name!r} names the purposes {unknown or 'none'}; "
-                f"each must be one of {', '.join(_PURPOSES)}"
-            ]
-        )
+        known = ", ".join(_PURPOSES)
+        problem = f"source {entry.name!r} names the purposes {unknown or 'none'}; each must be one of {known}"
+        raise SettingsError([f"CLEW_SOURCES_FILE: {path}: {problem}"])
     return frozenset(_PURPOSES[name] for name in entry.purposes)

@@ -1,12 +1,15 @@
-"""What became of all events since the process started: received = published + duplicate + rejected + filtered + in flight, plus what was refused whole."""
+"""What became of all events since the process started.
+
+received = published + duplicate + rejected + filtered + unanswered + in flight.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
 
-from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
-from clew.event.v1.failed_event_pb2 import FailureReason
 from opentelemetry.metrics import Meter
 
+from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
+from clew.event.v1.failed_event_pb2 import FailureReason
 from gateway.batch import Outcome, Submission
 
 _VERDICTS = {number: name.removeprefix("VERDICT_").lower() for name, number in Verdict.items()}
@@ -27,13 +30,18 @@ def reason_name(outcome: Outcome) -> str:
 
 
 class Stats:
-    """Counts events by source, verdict and reason. A request that is answered with an error counts as `unanswered`: its sender sends it again."""
+    """Counts events by source, verdict and reason.
+
+    A request that is answered with an error counts as `unanswered`: its sender sends it again.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self.in_flight = 0
         self.requests = 0
-        self._events = meter.create_counter("clew.events", unit="{event}", description="Events by source, verdict and reason")
+        self._events = meter.create_counter(
+            "clew.events", unit="{event}", description="Events by source, verdict and reason"
+        )
 
     def begin(self, submission: Submission) -> None:
         """A request's events are in the pipeline from now on."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
+
 from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceStub
 from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceStub
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
-
 from mesh.channel import open_channel, wait_ready
 from mesh.telemetry import Telemetry
 
@@ -39,6 +39,16 @@ class Upstreams:
             EnrichServiceStub(to_enrich),
             (to_identity, to_consent, to_enrich),
         )
+
+    def not_ready(self) -> list[str]:
+        """The services that cannot be called right now, by name."""
+        names = ("identity", "consent", "enrich")
+        ready = grpc.ChannelConnectivity.READY
+        return [
+            name
+            for name, channel in zip(names, self.channels, strict=True)
+            if channel.get_state(try_to_connect=True) != ready
+        ]
 
     async def wait_ready(self, seconds: float) -> None:
         """Wait until all three are connected and serving.

@@ -1,16 +1,16 @@
-"""`POST /v1/{track,identify,page,screen,group,alias,batch}` and the browser's short paths: events in, a verdict for each out.
+"""Events in over HTTP, a verdict for each out: the Segment calls, the batch, and the browser's short paths.
 
-The answer is exactly 200 on every readable request, for the SDKs retry or drop a whole batch on anything else (measured with five of
-them); what is wrong with single events stands in its body.
+The answer is exactly 200 on every readable request, for the SDKs retry or drop a whole batch on anything else (measured
+with five of them); what is wrong with single events stands in its body.
 """
 
 from collections.abc import Awaitable, Callable
 
-from clew.event.v1.event_pb2 import EventType
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, Status, StatusCode, Tracer
 
+from clew.event.v1.event_pb2 import EventType
 from gateway.batch import Outcome
 from gateway.collect import Collector
 from gateway.credentials import Credentials, read_credentials

@@ -1,0 +1,103 @@
+"""The data directory of a mesh on one machine: what stands where, and the secrets that the first start makes."""
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ADMIN_CLIENT = "clew-admin"
+BACKEND_CLIENT = "clew-backend"
+WORKSPACE = "main"
+SOURCE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What the first start makes, in clear; only the owner of the data directory can read it."""
+
+    write_key: str
+    admin_secret: str
+    backend_secret: str
+
+    @classmethod
+    def new(cls) -> "Secrets":
+        """Fresh random ones, 192 bits each."""
+        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths below one data directory."""
+
+    data_dir: Path
+
+    @property
+    def endpoints(self) -> Path:
+        """Where everything is reachable; exists only while all services are SERVING."""
+        return self.data_dir / "endpoints.json"
+
+    @property
+    def sources(self) -> Path:
+        """The sources that may send events. Made once, then the user's to edit."""
+        return self.data_dir / "sources.json"
+
+    @property
+    def clients(self) -> Path:
+        """The clients that may ask for tokens. Made once, then the user's to edit."""
+        return self.data_dir / "clients.json"
+
+    @property
+    def secrets(self) -> Path:
+        """The secrets in clear, mode 0600."""
+        return self.data_dir / "secrets.json"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per process."""
+        return self.data_dir / "logs"
+
+    def prepare(self) -> Secrets:
+        """Make the directory, the secrets and the files that hold their hashes, where they do not exist yet.
+
+        Raises:
+            OSError: The directory cannot be made or written.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        if self.secrets.exists():
+            made = Secrets(**json.loads(self.secrets.read_text()))
+        else:
+            made = Secrets.new()
+            write_private(self.secrets, asdict(made))
+        if not self.sources.exists():
+            entry = {"workspace": WORKSPACE, "name": SOURCE, "write_key_sha256": _sha256(made.write_key)}
+            write_private(self.sources, [entry])
+        if not self.clients.exists():
+            write_private(
+                self.clients,
+                [
+                    {"client_id": ADMIN_CLIENT, "secret_sha256": _sha256(made.admin_secret), "scopes": ["clew.admin"]},
+                    {
+                        "client_id": BACKEND_CLIENT,
+                        "secret_sha256": _sha256(made.backend_secret),
+                        "scopes": ["clew.impersonate"],
+                    },
+                ],
+            )
+        return made
+
+
+def write_private(path: Path, content: object) -> None:
+    """Write JSON that only the owner can read, all of it or nothing."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def _sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

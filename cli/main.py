@@ -1,0 +1,145 @@
+"""The `clew` command: its options and help.
+
+Each command's work stands in a module of its own, loaded only when it is called.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="clew",
+    help="An identity-first backbone for customer data. Start with `clew demo`, or with `clew up` and your own SDK.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", "-d", envvar="CLEW_DATA_DIR", help="Where the mesh keeps its data, logs and spans."),
+]
+_DEFAULT_DATA_DIR = Path(".clew")
+
+
+@app.command()
+def up(
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP edge; 0 takes a free one.")] = 8080,
+    http_host: Annotated[
+        str, typer.Option(help="Address of the HTTP edge; 0.0.0.0 takes events from other machines.")
+    ] = "127.0.0.1",
+    kafka: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="A real Kafka; without it an embedded broker, in memory only.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one line of JSON.")] = False,
+) -> None:
+    """Start the mesh and keep it running until Ctrl-C.
+
+    Writes DATA_DIR/endpoints.json once everything serves: addresses, the write key for SDKs and an admin token.
+    """
+    from cli.running import MeshOptions
+    from cli.up import up as run
+
+    raise typer.Exit(run(MeshOptions(data_dir, http_port, http_host, kafka), as_json=as_json))
+
+
+@app.command()
+def trace(
+    trace_id: Annotated[str, typer.Argument(metavar="ID|last", help="A trace id (32 hex digits), or `last`.")] = "last",
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """Show one request's waterfall across all processes, from the local span store."""
+    from cli.trace import trace as run
+
+    raise typer.Exit(run(trace_id, data_dir))
+
+
+@app.command()
+def tail(
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    type_: Annotated[str, typer.Option("--type", help="Only this call: track, identify, page, ...")] = "",
+    user: Annotated[str, typer.Option(help="Only events of this user id.")] = "",
+    anonymous: Annotated[str, typer.Option(help="Only events of this anonymous id.")] = "",
+    profile: Annotated[str, typer.Option(help="Only events of this profile id.")] = "",
+    source: Annotated[str, typer.Option(help="Only events of this source.")] = "",
+    message: Annotated[str, typer.Option(help="Only the event with this message id.")] = "",
+    failed: Annotated[bool, typer.Option("--failed", help="Only failed events.")] = False,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with the oldest record.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Stop after so many records; 0 never stops.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with key and headers.")] = False,
+) -> None:
+    """Show decoded events, good and failed, as they come."""
+    from cli.tail import TailFilter
+    from cli.tail import tail as run
+
+    wanted = TailFilter(type_, user, anonymous, profile, source, message, failed_only=failed)
+    raise typer.Exit(run(data_dir, wanted, limit=limit, from_beginning=from_beginning, json_lines=as_json))
+
+
+@app.command()
+def send(
+    type_: Annotated[
+        str, typer.Argument(metavar="TYPE", help="track, identify, page, screen, group or alias.")
+    ] = "track",
+    event: Annotated[str, typer.Argument(metavar="[NAME]", help="Event or page name, group id, or previous id.")] = "",
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    user: Annotated[str, typer.Option(help="User id.")] = "",
+    anonymous: Annotated[str, typer.Option(help="Anonymous id; a random one without --user.")] = "",
+    properties: Annotated[str, typer.Option(help="Properties or traits, a JSON object.")] = "",
+    file: Annotated[
+        Path | None, typer.Option(help="Send a file: an event, a batch, or an event a line; - is stdin.")
+    ] = None,
+    write_key: Annotated[str, typer.Option(help="Another source's write key.")] = "",
+    token: Annotated[str, typer.Option(help="A bearer token that proves the user id.")] = "",
+) -> None:
+    """Send one event, or a file of events, and print the verdicts.
+
+    Example: clew send track "Order Completed" --user u-1 --properties '{"total": 12.5}'
+    """
+    import json
+
+    from cli.send import BadEvent, Sending, read_file
+    from cli.send import send as run
+
+    try:
+        body = (
+            read_file(file)
+            if file
+            else json.dumps(Sending(type_, event, user, anonymous, properties).payload()).encode()
+        )
+    except BadEvent as error:
+        typer.echo(f"clew send: {error}", err=True)
+        raise typer.Exit(2) from error
+    raise typer.Exit(run(data_dir, body, write_key=write_key, token=token))
+
+
+@app.command()
+def doctor(data_dir: DataDir = _DEFAULT_DATA_DIR) -> None:
+    """Look at what is installed, reachable and configured, and say what to do about what is not."""
+    from cli.doctor import doctor as run
+
+    raise typer.Exit(run(data_dir))
+
+
+@app.command()
+def demo(
+    kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="A real Kafka; without it an embedded broker.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's data directory and say where it is.")] = False,
+) -> None:
+    """Start a mesh, drive it with unmodified SDKs, show what came out, and stop."""
+    from cli.demo import demo as run
+
+    raise typer.Exit(run(kafka, keep=keep))
+
+
+def main() -> None:
+    """Entry point; a pipe that closes early is no error."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,120 @@
+"""Records of the topics, decoded for people: consumed as they come, filtered, shown as lines or as JSON."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from google.protobuf.json_format import MessageToDict
+
+from clew.event.v1.enriched_event_pb2 import EnrichedEvent
+from clew.event.v1.event_pb2 import EventType
+from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
+from clew.identity.v1.identifier_pb2 import Assurance
+from clew.options.v1.privacy_pb2 import Purpose
+from mesh.bus.framing import split
+from mesh.ids import new_id
+
+EVENTS_TOPIC = "clew.events.v1"
+FAILED_TOPIC = "clew.events.failed.v1"
+_TYPES: dict[str, type[EnrichedEvent] | type[FailedEvent]] = {EVENTS_TOPIC: EnrichedEvent, FAILED_TOPIC: FailedEvent}
+_METADATA_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One record with its message."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    headers: dict[str, str]
+    message: EnrichedEvent | FailedEvent
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that the record continues; empty when it has none."""
+        return self.headers.get("traceparent", "--").split("-")[1]
+
+
+def consume(bootstrap: str, *, from_beginning: bool, stop: Callable[[], bool]) -> Iterator[Decoded | None]:
+    """Records of both topics as they come; None whenever none came for a moment, so that the caller can look up.
+
+    Partitions are assigned by hand: a viewer must not take part in anybody's consumer group.
+
+    Raises:
+        KafkaException: The broker cannot be reached.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"clew-tail-{new_id()}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+    try:
+        consumer.assign(_partitions(consumer, from_beginning=from_beginning))
+        while not stop():
+            messages = consumer.consume(100, timeout=0.2)
+            if not messages:
+                yield None
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    yield _decode(message)
+                elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
+                    raise KafkaException(error)
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Any, *, from_beginning: bool) -> list[TopicPartition]:
+    found = []
+    for topic in _TYPES:
+        metadata = consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
+        # A topic that nobody has written to has no partitions yet; asking for it makes the broker create it.
+        for partition in metadata.partitions or range(1):
+            start = TopicPartition(topic, partition, OFFSET_BEGINNING)
+            if not from_beginning:
+                _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_METADATA_SECONDS)
+                start = TopicPartition(topic, partition, end)
+            found.append(start)
+    return found
+
+
+def _decode(message: Any) -> Decoded:
+    topic = message.topic()
+    headers = {name: value.decode(errors="replace") for name, value in message.headers() or ()}
+    key = (message.key() or b"").decode(errors="replace")
+    value = _TYPES[topic].FromString(split(message.value()).payload)
+    return Decoded(topic, message.partition(), message.offset(), key, headers, value)
+
+
+def line(record: Decoded) -> str:
+    """One record as a line for people."""
+    message = record.message
+    if isinstance(message, FailedEvent):
+        reason = _short(FailureReason.Name(message.reason), "FAILURE_REASON_")
+        return f"failed    {reason:<22} source={message.source} message={message.message_id or '-'} {message.detail}"
+    kind = _short(EventType.Name(message.type), "EVENT_TYPE_")
+    what = message.event or message.name or ""
+    names = (("user", message.user_id), ("anon", message.anonymous_id))
+    who = " ".join(f"{name}={value}" for name, value in names if value)
+    purposes = ",".join(_short(Purpose.Name(number), "PURPOSE_") for number in message.consent.granted_purposes)
+    assurance = _short(Assurance.Name(message.assurance), "ASSURANCE_")
+    return f"{kind:<9} {what:<22} profile={message.profile_id} {who} ({assurance}) allowed={purposes}"
+
+
+def as_json(record: Decoded) -> str:
+    """One record as a line of JSON: place, key, headers and the message by the contract's own names."""
+    value = MessageToDict(record.message, preserving_proto_field_name=True)
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    return json.dumps({**place, "key": record.key, "headers": record.headers, "value": value}, ensure_ascii=False)
+
+
+def _short(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()

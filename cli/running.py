@@ -1,0 +1,156 @@
+"""A whole mesh on this machine: the processes, their settings, and where they are reachable."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import grpc
+
+from clew.identity.v1.identity_service_pb2 import IssueTokenRequest
+from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from cli.children import Child, ChildFailed, Ready, keep_running
+from cli.health import is_serving
+from cli.layout import ADMIN_CLIENT, Layout, Secrets, write_private
+
+START_SECONDS = 30.0
+_ADMIN_TOKEN_SECONDS = 86_400
+_SERVICES = ("identity", "consent", "enrich")
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """What the user chose. `kafka` empty: an embedded broker; `http_port` 0: a free one."""
+
+    data_dir: Path
+    http_port: int = 0
+    http_host: str = "127.0.0.1"
+    kafka: str = ""
+
+
+@dataclass(slots=True)
+class Mesh:
+    """The supervised processes of one data directory."""
+
+    options: MeshOptions
+    say: Callable[[str], None]
+    children: dict[str, Child] = field(default_factory=dict)
+    endpoints: dict[str, object] = field(default_factory=dict)
+    _watchers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Start everything and write `endpoints.json` once all are SERVING.
+
+        Raises:
+            ChildFailed: A process did not come up; those that did are stopped again.
+            OSError: The data directory cannot be used.
+        """
+        layout = Layout(self.options.data_dir.absolute())
+        secrets = layout.prepare()
+        layout.endpoints.unlink(missing_ok=True)
+        try:
+            await self._start_all(layout, secrets)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start_all(self, layout: Layout, secrets: Secrets) -> None:
+        kafka = self.options.kafka or await self._start_broker(layout)
+        ports = free_ports(5)
+        grpc_ports = dict(zip((*_SERVICES, "gateway"), ports, strict=False))
+        http = (self.options.http_host, self.options.http_port or ports[4])
+        for name in (*_SERVICES, "gateway"):
+            module = "gateway" if name == "gateway" else f"{name}_svc"
+            env = self._environment(layout, name, grpc_ports, kafka, http)
+            self._add(layout, name, module, env, ready=serving(grpc_ports[name]))
+        started = [self.children[name] for name in (*_SERVICES, "gateway")]
+        await asyncio.gather(*(child.start() for child in started))
+        await asyncio.gather(*(child.wait_ready(START_SECONDS) for child in started))
+        self.endpoints = {
+            "http": f"http://{http[0]}:{http[1]}",
+            "kafka": kafka,
+            "grpc": {name: f"127.0.0.1:{port}" for name, port in grpc_ports.items()},
+            "write_key": secrets.write_key,
+            "admin_token": await admin_token(grpc_ports["identity"], secrets),
+        }
+        write_private(layout.endpoints, self.endpoints)
+        self._watchers = [asyncio.create_task(keep_running(child, self.say)) for child in self.children.values()]
+
+    async def _start_broker(self, layout: Layout) -> str:
+        address_file = layout.data_dir / "broker.json"
+        address_file.unlink(missing_ok=True)
+        env = {"CLEW_READY_FILE": str(address_file)}
+        self._add(layout, "kafka", "mesh.bus.embedded", env, ready=partial(_exists, address_file))
+        await self.children["kafka"].start()
+        await self.children["kafka"].wait_ready(START_SECONDS)
+        return str(json.loads(address_file.read_text())["bootstrap"])
+
+    def _environment(
+        self, layout: Layout, name: str, ports: dict[str, int], kafka: str, http: tuple[str, int]
+    ) -> dict[str, str]:
+        env = {"CLEW_LISTEN": f"127.0.0.1:{ports[name]}", "CLEW_DATA_DIR": str(layout.data_dir)}
+        if name == "identity":
+            env["CLEW_CLIENTS_FILE"] = str(layout.clients)
+        if name == "gateway":
+            env |= {f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES}
+            env |= {"CLEW_KAFKA": kafka, "CLEW_SOURCES_FILE": str(layout.sources)}
+            env |= {"CLEW_HTTP_HOST": http[0], "CLEW_HTTP_PORT": str(http[1])}
+        return env
+
+    def _add(self, layout: Layout, name: str, module: str, env: dict[str, str], ready: Ready) -> None:
+        self.children[name] = Child(name, module, env, layout.logs / f"{name}.log", ready)
+
+    async def stop(self) -> None:
+        """Drain the edge first, then what it calls, then the broker; `endpoints.json` goes at once."""
+        Layout(self.options.data_dir.absolute()).endpoints.unlink(missing_ok=True)
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for names in (("gateway",), _SERVICES, ("kafka",)):
+            await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def serving(port: int) -> Ready:
+    """Waits until a server's standard health service says SERVING."""
+
+    async def wait() -> None:
+        while not await is_serving(f"127.0.0.1:{port}"):  # noqa: ASYNC110 - another process turns to serving
+            await asyncio.sleep(0.05)
+
+    return wait
+
+
+async def _exists(path: Path) -> None:
+    while not path.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it; a look at a local file does not block
+        await asyncio.sleep(0.02)
+
+
+async def admin_token(identity_port: int, secrets: Secrets) -> str:
+    """A token with the scope `clew.admin` for this machine's tools; it holds for a day.
+
+    Raises:
+        ChildFailed: The identity service does not issue it; the clients file was changed, probably.
+    """
+    request = IssueTokenRequest(client_id=ADMIN_CLIENT, client_secret=secrets.admin_secret)
+    request.lifetime.seconds = _ADMIN_TOKEN_SECONDS
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{identity_port}") as channel:
+        try:
+            answer = await IdentityServiceStub(channel).IssueToken(request, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            raise ChildFailed(
+                f"identity issues no admin token: {error.details()}; does clients.json still hold {ADMIN_CLIENT}?"
+            ) from error
+    return answer.access_token

@@ -1,0 +1,148 @@
+"""The gateway process: the one place where its objects are made."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import structlog
+
+from clew.collector.v1 import collector_service_pb2
+from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
+from clew.event.v1.enriched_event_pb2 import EnrichedEvent
+from clew.event.v1.failed_event_pb2 import FailedEvent
+from gateway.admission import Admission
+from gateway.collect import Collector
+from gateway.encode import Encoder
+from gateway.http.cors import Cors
+from gateway.http.message import Handler
+from gateway.http.router import Router
+from gateway.http.server import HttpServer
+from gateway.pipeline import Pipeline
+from gateway.routes.admin import stats_handler
+from gateway.routes.browser import add_browser_routes
+from gateway.routes.collect import PATHS, collect_handler
+from gateway.routes.health import add_health_routes
+from gateway.routes.registry import add_registry_routes
+from gateway.service import CollectorServicer
+from gateway.settings import GatewaySettings
+from gateway.sources import Sources
+from gateway.stats import Stats
+from gateway.tokens import token_verifiers
+from gateway.upstreams import Upstreams
+from mesh.bus.kafka import KafkaBus
+from mesh.bus.kafka_client import KafkaSettings
+from mesh.bus.port import Bus
+from mesh.clock import SystemClock
+from mesh.errors import ClewError
+from mesh.logs import configure_logs
+from mesh.process import run_process, stop_signal
+from mesh.registry import SchemaRegistry
+from mesh.server import GrpcServer, ServerSettings, serve_until_stopped
+from mesh.settings import SettingsError, read_settings
+from mesh.telemetry import Telemetry, start_telemetry
+
+NAME = "gateway"
+SERVICE = collector_service_pb2.DESCRIPTOR.services_by_name["CollectorService"].full_name
+_UPSTREAM_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Gateway:
+    """All that the process is made of, in the order in which events pass it."""
+
+    router: Router
+    collector: Collector
+    pipeline: Pipeline
+    upstreams: Upstreams
+    bus: Bus
+
+    @classmethod
+    def build(cls, settings: GatewaySettings, bus: Bus, telemetry: Telemetry) -> "Gateway":
+        """Make the objects; nothing is bound yet."""
+        registry = SchemaRegistry.load()
+        upstreams = Upstreams.open(
+            identity=settings.identity, consent=settings.consent, enrich=settings.enrich, telemetry=telemetry
+        )
+        encoder = Encoder(
+            event_schema_id=registry.schema_id(EnrichedEvent.DESCRIPTOR.full_name),
+            failed_schema_id=registry.schema_id(FailedEvent.DESCRIPTOR.full_name),
+        )
+        stats = Stats(telemetry.meter)
+        admission = Admission(Sources.load(settings.sources_file), token_verifiers(settings, upstreams))
+        pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer)
+        collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds)
+        router = Router()
+        for path in PATHS:
+            handler = collect_handler(collector, telemetry.tracer, path, trust_forwarded=settings.trust_forwarded)
+            router.add("POST", path, handler)
+        router.add("GET", "/v1/admin/stats", stats_handler(admission, stats))
+        add_browser_routes(router, admission.knows, settings.public_url)
+        add_registry_routes(router, registry)
+        add_health_routes(router, upstreams.not_ready)
+        return cls(router, collector, pipeline, upstreams, bus)
+
+    def http_server(self) -> HttpServer:
+        """The HTTP edge over the router, with CORS around it."""
+        cors = Cors()
+        handler: Handler = cors.wrap(self.router.handle)
+        return HttpServer(handler, decorate=cors.decorate)
+
+    async def drain(self) -> None:
+        """Finish what was taken, then let go of Kafka and the services."""
+        await self.pipeline.drain()
+        await self.bus.close()
+        await self.upstreams.close()
+
+
+async def serve() -> None:
+    """Read the settings, connect, serve until told to stop, drain: the edge first, Kafka last."""
+    server_settings, settings = read_settings(ServerSettings), read_settings(GatewaySettings)
+    configure_logs(NAME, server_settings.log_level)
+    telemetry = start_telemetry(NAME, server_settings.data_dir, os.environ)
+    gateway = Gateway.build(settings, KafkaBus(read_settings(KafkaSettings)), telemetry)
+    http = gateway.http_server()
+    server = GrpcServer(NAME, server_settings, telemetry)
+    add_CollectorServiceServicer_to_server(CollectorServicer(gateway.collector, SystemClock()), server.server)
+    try:
+        await _connect(gateway)
+        await _listen(http, settings)
+        stop = stop_signal()
+        async with asyncio.TaskGroup() as doors:
+            doors.create_task(serve_until_stopped(server, [SERVICE], stop=stop))
+            doors.create_task(_close_edge(http, stop, server_settings.drain_seconds))
+    finally:
+        await gateway.drain()
+        telemetry.shutdown()
+
+
+async def _connect(gateway: Gateway) -> None:
+    """Wait for what is behind, a bounded time: a gateway whose services are down serves too, and answers 503."""
+    results = await asyncio.gather(
+        gateway.upstreams.wait_ready(_UPSTREAM_SECONDS), gateway.bus.check(), return_exceptions=True
+    )
+    for failure in results:
+        if isinstance(failure, ClewError):
+            structlog.get_logger().warning("not ready", problem=str(failure))
+        elif failure is not None:
+            raise failure
+
+
+async def _listen(http: HttpServer, settings: GatewaySettings) -> None:
+    try:
+        port = await http.start(settings.http_host, settings.http_port)
+    except OSError as error:
+        address = f"{settings.http_host}:{settings.http_port}"
+        raise SettingsError(
+            [f"CLEW_HTTP_PORT: {address} cannot be bound: {error.strerror}. Use a free port"]
+        ) from error
+    structlog.get_logger().info("http", host=settings.http_host, port=port)
+
+
+async def _close_edge(http: HttpServer, stop: asyncio.Event, seconds: float) -> None:
+    await stop.wait()
+    await http.drain(seconds)
+
+
+def main() -> None:
+    """Run the process."""
+    run_process(serve)
