@@ -115,7 +115,8 @@ def storage_error(error: Exception) -> Exception:
     """Turn a failure of the file into StorageUnavailable; a broken constraint or a caller's own error stays."""
     if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError) or not isinstance(error, sqlite3.Error):
         return error
-    unavailable = StorageUnavailable(str(error))
+    # SQLite's own words name tables and files: they stay with the cause, which is logged and never sent.
+    unavailable = StorageUnavailable("the store could not be read or written")
     unavailable.__cause__ = error
     return unavailable
 

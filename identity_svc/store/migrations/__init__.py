@@ -1,0 +1,1 @@
+"""Numbered migrations of the identity graph; `mesh.sqlite` applies them."""
