@@ -1,0 +1,125 @@
+"""What browsers, schema clients and probes find beside the data path."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.http.message import Handler, Headers, Request
+from gateway.http.router import Router
+from gateway.http.server import HttpServer
+from gateway.routes.browser import add_browser_routes
+from gateway.routes.health import add_health_routes
+from gateway.routes.registry import add_registry_routes
+
+
+async def _get(router: Router, path: str, **fields: str) -> httpx.Response:
+    handler: Handler = router.handle
+    server = HttpServer(handler)
+    port = await server.start("127.0.0.1", 0)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        response = await client.get(path, headers={name.replace("_", "-"): value for name, value in fields.items()})
+    await server.drain(1)
+    return response
+
+
+def _browser_router(public_url: str = "") -> Router:
+    router = Router()
+    add_browser_routes(router, lambda key: key == "wk_web", public_url)
+    return router
+
+
+def _segment(settings: dict[str, Any]) -> tuple[str, str, str]:
+    segment = settings["integrations"]["Segment.io"]
+    return segment["apiKey"], segment["protocol"], segment["apiHost"]
+
+
+async def test_a_browser_gets_settings_that_point_back_at_us() -> None:
+    """The host that was asked is where the SDK sends its events."""
+    response = await _get(_browser_router(), "/v1/projects/wk_web/settings", host="events.example:8080")
+    assert response.status_code == 200
+    assert _segment(response.json()) == ("wk_web", "http", "events.example:8080/v1")
+    assert response.headers["cache-control"].startswith("private")
+
+
+async def test_a_browser_is_sent_nowhere_else() -> None:
+    """The SDK loads no destination, and sends no metrics of its own to anybody."""
+    settings = (await _get(_browser_router(), "/v1/projects/wk_web/settings")).json()
+    assert list(settings["integrations"]) == ["Segment.io"]
+    assert settings["remotePlugins"] == []
+    assert settings["middlewareSettings"] == {"routingRules": []}
+    assert settings["metrics"]["sampleRate"] == 0
+    assert "segment." not in str(settings).replace("Segment.io", "")
+
+
+@pytest.mark.parametrize(("forwarded", "protocol"), [("https", "https"), ("http", "http"), ("gopher", "http")])
+async def test_the_scheme_is_the_one_before_the_proxy(forwarded: str, protocol: str) -> None:
+    """Behind a proxy that ends TLS, browsers keep to https."""
+    response = await _get(_browser_router(), "/v1/projects/wk_web/settings", x_forwarded_proto=forwarded)
+    assert _segment(response.json())[1] == protocol
+
+
+async def test_a_public_url_goes_before_what_was_asked() -> None:
+    """Where the gateway's public address is configured, no client can put another one into the answer."""
+    router = _browser_router("https://in.example/")
+    response = await _get(router, "/v1/projects/wk_web/settings", host="evil.example", x_forwarded_proto="http")
+    assert _segment(response.json()) == ("wk_web", "https", "in.example/v1")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/projects/unknown/settings",
+        "/v1/projects/wk_web/",
+        "/v1/projects/wk_web/settings/x",
+        "/v1/projects//settings",
+    ],
+)
+async def test_an_unknown_source_has_no_settings(path: str) -> None:
+    """An unknown key is a 404 problem that does not echo it."""
+    response = await _get(_browser_router(), path)
+    assert (response.status_code, response.json()["code"]) == (404, "ROUTE_NOT_FOUND")
+    assert "unknown" not in response.text.replace("/unknown/", "")
+
+
+async def test_health_is_the_process_and_readiness_what_it_needs() -> None:
+    """`/healthz` answers as long as the process runs; `/readyz` says what is missing, and when to ask again."""
+    missing: list[str] = ["identity is not serving"]
+    router = Router()
+    add_health_routes(router, lambda: missing)
+    assert (await _get(router, "/healthz")).json() == {"status": "ok"}
+    response = await _get(router, "/readyz")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["missing"] == missing
+    missing.clear()
+    assert (await _get(router, "/readyz")).status_code == 200
+
+
+class _OneSchema:
+    """A registry of one schema, which says what it was asked."""
+
+    def handle(self, path: str, query: str) -> tuple[int, object]:
+        """Schema 1 exists."""
+        if path == "/schemas/ids/1":
+            return 200, {"schema": 'syntax = "proto3";', "schemaType": "PROTOBUF"}
+        return 404, {"error_code": 40403, "message": f"{path}?{query}"}
+
+
+async def test_the_registry_is_served_below_its_prefix() -> None:
+    """Path and query reach the registry without the prefix; its status, value and content type come back."""
+    router = Router()
+    add_registry_routes(router, _OneSchema())
+    response = await _get(router, "/registry/schemas/ids/1")
+    assert response.json()["schemaType"] == "PROTOBUF"
+    assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+    response = await _get(router, "/registry/subjects/a%2Fb/versions?deleted=true")
+    assert (response.status_code, response.json()["message"]) == (404, "/subjects/a/b/versions?deleted=true")
+
+
+async def test_the_registry_is_read_only() -> None:
+    """Nothing can be registered through the gateway."""
+    router = Router()
+    add_registry_routes(router, _OneSchema())
+    request = Request("POST", "/registry/subjects/x/versions", "", Headers([]), b"{}", "", 0)
+    with pytest.raises(Exception, match="METHOD_NOT_ALLOWED"):
+        await router.handle(request)
