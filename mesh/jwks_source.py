@@ -110,7 +110,7 @@ def fetch_url(url: str) -> Fetch:
         ValueError: The URL is neither https nor http to this machine: whoever can change the answer can forge tokens.
     """
     parts = urlsplit(url)
-    if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
         raise ValueError(f"key set URL {url!r} must be https, or http on this machine")
 
     async def fetch() -> JwksDocument:

@@ -111,14 +111,14 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     ordered |= {key: _sized(value) for key, value in event.items()}
     try:
         return msgspec.json.encode(ordered, enc_hook=_plain).decode()
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return _render_leniently(ordered)
 
 
 def _render_leniently(event: dict[str, Any]) -> str:
     """The line for values that strict JSON refuses, such as lone surrogates; a log call never fails."""
     try:
-        return json.dumps(event, default=_plain, skipkeys=True)
+        return json.dumps(event, default=_plain, skipkeys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         kept = {key: str(event[key]) for key in _FIRST_KEYS if key in event}
         return json.dumps({**kept, "unprintable": sorted(str(key) for key in event if key not in kept)})
