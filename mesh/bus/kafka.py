@@ -82,7 +82,6 @@ class KafkaBus:
         self._in_flight = 0
         self._complete: list[_Batch] = []
         self._unreachable = False
-        self._fatal = False
         self._closing: asyncio.Future[None] | None = None
         self._stop_thread = False
         self._producer = self._new_producer()
@@ -177,10 +176,13 @@ class KafkaBus:
         self._purge(self._producer)
 
     def _poll(self) -> None:
-        self._producer.poll(_POLL_SECONDS)
+        try:
+            self._producer.poll(_POLL_SECONDS)
+        except KafkaException as exception:
+            if not exception.args[0].fatal():
+                raise
+            self._replace_producer(exception.args[0])
         self._hand_over()
-        if self._fatal:
-            self._replace_producer()
 
     def _hand_over(self) -> None:
         """Give the complete batches to the loop, all in one call."""
@@ -201,16 +203,13 @@ class KafkaBus:
         producer.flush(_THREAD_MARGIN_SECONDS)
         self._hand_over()
 
-    def _replace_producer(self) -> None:
+    def _replace_producer(self, error: KafkaError) -> None:
         """Begin anew after a fatal error: a broker that lost the idempotent producer's state never takes it again."""
-        self._fatal = False
+        self._log.error("kafka producer replaced after a fatal error", detail=error.str())
         spent, self._producer = self._producer, self._new_producer()
         self._purge(spent)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = True
-            self._log.error("kafka producer replaced after a fatal error", detail=error.str())
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self._unreachable:  # noqa: SLF001
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._unreachable:  # noqa: SLF001
             self._unreachable = True
             self._log.warning("kafka unreachable", bootstrap=self._settings.bootstrap)

@@ -49,6 +49,9 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
+# A killed broker may register again once its old session ran out: the default of 9 s is what a restart would take.
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 # The default would take a quarter of the small heap.
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2

@@ -1,0 +1,172 @@
+"""What the Kafka bus does beyond the contract: fatal errors, properties, quiet logs, callbacks that raise."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from structlog.testing import capture_logs
+
+from mesh.bus.kafka import KafkaBus
+from mesh.bus.kafka_client import KafkaSettings, QuietLog, is_retriable, producer_config, read_properties
+from mesh.bus.mock_cluster import MockCluster, MockClusterError
+from mesh.bus.port import Record
+from mesh.settings import SettingsError, read_settings
+from tests.mesh.bus.brokers import read_topic
+
+PRODUCE = 0
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    """A mock cluster of its own."""
+    with MockCluster() as mock:
+        yield mock
+
+
+@asynccontextmanager
+async def bus_on(cluster: MockCluster, **limits: Any) -> AsyncIterator[KafkaBus]:
+    """A bus on the cluster, closed at the end."""
+    bus = KafkaBus(KafkaSettings(cluster.bootstrap, close_seconds=1.0, **limits))
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def test_a_fatal_error_replaces_the_producer(cluster: MockCluster) -> None:
+    """Where the broker lost the sequence, librdkafka's producer is spent for good; the bus goes on with a new one."""
+    async with bus_on(cluster) as bus:
+        assert await bus.produce([Record("t", b"k", b"before")]) == []
+        cluster.fail_requests(PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+
+        failures = await bus.produce([Record("t", b"k", b"lost")])
+        retried = await bus.produce([Record("t", b"k", b"after")])
+
+    assert [failure.retriable for failure in failures] == [True]
+    assert retried == []
+    assert [record.value for record in read_topic(cluster.bootstrap, "t", 2)] == [b"before", b"after"]
+
+
+async def test_a_refused_topic_is_the_systems_failure_not_the_records(cluster: MockCluster) -> None:
+    """A topic that may not be written fails its records retriably and leaves other topics alone."""
+    cluster.fail_topic("closed", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    async with bus_on(cluster, delivery_seconds=2.0) as bus:
+        failures = await bus.produce([Record("open", b"k", b"1"), Record("closed", b"k", b"2")])
+
+    assert [(failure.index, failure.retriable) for failure in failures] == [(1, True)]
+
+
+async def test_only_a_record_that_is_wrong_itself_is_not_retriable() -> None:
+    """Outages, full queues and missing rights pass; a record that is too large never does."""
+    passing = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError.NOT_ENOUGH_REPLICAS)
+    assert all(is_retriable(KafkaError(code)) for code in passing)
+    assert not is_retriable(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+
+
+async def test_a_callback_that_raises_does_not_end_the_acknowledgements(
+    cluster: MockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll thread survives; later batches resolve."""
+    loop, raised = asyncio.get_running_loop(), asyncio.Event()
+
+    def broken(*_: object) -> None:
+        loop.call_soon_threadsafe(raised.set)
+        raise RuntimeError("broken callback")
+
+    async with bus_on(cluster) as bus:
+        with capture_logs() as logs:
+            monkeypatch.setattr("mesh.bus.kafka._Batch.report", broken)
+            lost = bus.produce([Record("t", b"k", b"1")])
+            await raised.wait()
+            monkeypatch.undo()
+            assert await bus.produce([Record("t", b"k", b"2")]) == []
+
+    assert [entry["event"] for entry in logs] == ["kafka callback failed"]
+    assert [failure.index for failure in lost.result()] == [0]
+
+
+async def test_one_outage_is_two_log_lines(cluster: MockCluster) -> None:
+    """Unreachable once and back once from the bus, whatever librdkafka tells on each reconnect."""
+    async with bus_on(cluster) as bus:
+        assert await bus.produce([Record("t", b"k", b"1")]) == []
+        with capture_logs() as logs:
+            cluster.stop_brokers()
+            waiting = bus.produce([Record("t", b"k", b"2")])
+            await asyncio.sleep(2.5)
+            cluster.start_brokers()
+            assert await waiting == []
+            await asyncio.sleep(0.2)
+
+    ours = [entry["event"] for entry in logs if entry["event"] != "kafka client"]
+    assert ours == ["kafka unreachable", "kafka acknowledges again"]
+    facilities = [entry["facility"] for entry in logs if entry["event"] == "kafka client"]
+    assert len(facilities) == len(set(facilities))
+
+
+def test_a_kind_of_line_is_logged_once_with_the_number_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 30 s one line of a facility; the next one tells how many were dropped; errors become warnings."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    quiet = QuietLog()
+    with capture_logs() as logs:
+        for second in (0.0, 1.0, 2.0, 31.0):
+            now[0] = second
+            quiet.log(logging.ERROR, "%s", "FAIL", "client", f"at {second}")
+
+    assert [(entry["detail"], entry["left_out"], entry["log_level"]) for entry in logs] == [
+        ("at 0.0", 0, "warning"),
+        ("at 31.0", 2, "warning"),
+    ]
+
+
+async def test_an_unknown_property_is_refused_at_the_start(cluster: MockCluster, tmp_path: Path) -> None:
+    """A typing error in the properties file does not wait for the first event."""
+    file = tmp_path / "kafka.properties"
+    file.write_text("no.such.property=1\n")
+
+    with pytest.raises(KafkaException, match=r"no\.such\.property"):
+        KafkaBus(KafkaSettings(cluster.bootstrap, properties_file=file))
+
+
+def test_properties_add_and_override_but_not_what_the_promise_rests_on(tmp_path: Path) -> None:
+    """Comments and blank lines are left out, values may hold `=`; durability stays ours."""
+    file = tmp_path / "kafka.properties"
+    file.write_text("# TLS\n\nsecurity.protocol = SASL_SSL\nsasl.password=a=b,c\nlinger.ms=7\nacks=0\n")
+
+    config = producer_config(KafkaSettings("host:1", properties_file=file))
+
+    assert config["security.protocol"] == "SASL_SSL"
+    assert config["sasl.password"] == "a=b,c"
+    assert config["linger.ms"] == "7"
+    assert config["acks"] == "all"
+
+
+def test_a_broken_properties_line_is_named_by_its_number_only(tmp_path: Path) -> None:
+    """The line may be a secret."""
+    file = tmp_path / "kafka.properties"
+    file.write_text("a=1\nhunter2\n")
+
+    with pytest.raises(ValueError, match="line 2 is no NAME=VALUE") as caught:
+        read_properties(file)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_address_is_required_and_limits_are_positive() -> None:
+    """A missing bootstrap address and a limit of zero are settings errors."""
+    with pytest.raises(SettingsError, match="CLEW_KAFKA: is required"):
+        read_settings(KafkaSettings, {})
+    with pytest.raises(SettingsError, match="above zero"):
+        read_settings(KafkaSettings, {"CLEW_KAFKA": "h:1", "CLEW_KAFKA_QUEUE_MIB": "0"})
+
+
+def test_the_mock_cluster_says_what_it_refuses(cluster: MockCluster) -> None:
+    """A topic cannot be created twice; a closed cluster may be closed again."""
+    cluster.create_topic("t", 6)
+    with pytest.raises(MockClusterError, match="already exists"):
+        cluster.create_topic("t", 6)
+    cluster.close()
