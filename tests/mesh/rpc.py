@@ -1,5 +1,6 @@
 """A small mesh for tests: real servers and channels on loopback, with spans and measurements kept in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 
 from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1 import identity_service_pb2_grpc as identity_grpc
@@ -73,6 +74,25 @@ class IdentityServicer(identity_grpc.IdentityServiceServicer):
         return response
 
     BatchResolveIdentities = IssueToken = GetJwks = GetProfile  # type: ignore[assignment]
+
+
+def code_of(span: ReadableSpan) -> object:
+    """The status that a span ended with."""
+    return (span.attributes or {})["rpc.response.status_code"]
+
+
+def ids_of(span: ReadableSpan) -> SpanContext:
+    """The ids of a span."""
+    context = span.get_span_context()
+    assert context is not None
+    return context
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until something is true that the other side of a connection makes true."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - it may become true in any task or thread
+            await asyncio.sleep(0.002)
 
 
 class Mesh:
