@@ -89,9 +89,7 @@ class HeadReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field that is complete."""
-        self._fields.append((name.lower(), value.strip(b" \t")))
-        if len(self._fields) > self._limits.header_count:
-            raise MalformedHttp("too many header fields", limit_fields=str(self._limits.header_count))
+        self._fields.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Called by the parser when it has seen the empty line."""
@@ -117,11 +115,13 @@ class HeadReader:
         try:
             self._parser.feed_data(piece)
         except HttpParserUpgrade:
-            # An upgrade is an offer that a server may ignore: the request is answered as it stands.
-            return
+            # An offer that a server may ignore: the request is answered as it stands.
+            pass
         except HttpParserError as error:
-            cause = error.__context__
-            raise (cause if isinstance(cause, MalformedHttp) else MalformedHttp(_sentence(error))) from None
+            raise MalformedHttp(_sentence(error)) from None
+        # Not in the callback, which is the hottest place of the edge: the bytes already bound what can pile up.
+        if len(self._fields) > self._limits.header_count:
+            raise MalformedHttp("too many header fields", limit_fields=str(self._limits.header_count))
 
     def _head(self) -> Head:
         line_end = self._raw.find(b"\r\n")
