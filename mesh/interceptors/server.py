@@ -39,6 +39,11 @@ _TRANSIENT: Final = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
 
+# When a caller goes away grpc.aio ends the stream of its requests as if it had said its last word, and cancels the call
+# a moment later. A servicer must not take the one for the other and commit half of what was meant, so the end is
+# believed only after that moment.
+_END_OF_REQUESTS_SECONDS: Final = 0.002
+
 Handler = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
@@ -155,6 +160,7 @@ async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
         validate(request)
         yield request
+    await asyncio.sleep(_END_OF_REQUESTS_SECONDS)
 
 
 class _ValidatingContext:
@@ -169,7 +175,9 @@ class _ValidatingContext:
     async def read(self) -> Any:
         """The next request, or `grpc.aio.EOF`."""
         request = await self._context.read()
-        if request is not grpc.aio.EOF:
+        if request is grpc.aio.EOF:
+            await asyncio.sleep(_END_OF_REQUESTS_SECONDS)
+        else:
             validate(request)
         return request
 
