@@ -1,6 +1,6 @@
 """Where the identity graph is kept."""
 
 from identity_svc.store.port import IdentityStore
-from identity_svc.store.sqlite import SqliteIdentityStore
+from identity_svc.store.sqlite import DEFAULT_CACHE_SIZE, SqliteIdentityStore
 
-__all__ = ["IdentityStore", "SqliteIdentityStore"]
+__all__ = ["DEFAULT_CACHE_SIZE", "IdentityStore", "SqliteIdentityStore"]
