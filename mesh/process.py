@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -24,6 +25,8 @@ def run_process(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     Bad settings end the process with status 2 and a message on standard error that says what to set.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    # gRPC reads it when it starts; its chatter about each lost connection is no JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())

@@ -180,7 +180,7 @@ async def test_a_servicer_may_abort_by_itself(mesh: Mesh, recorder: Recorder) ->
 
     stub = await mesh.identity(recorder, answer)
     assert (await _failure(stub.GetProfile(REQUEST, timeout=5))).code() is grpc.StatusCode.NOT_FOUND
-    assert code_of(recorder.span(SpanKind.SERVER)) == "NOT_FOUND"
+    assert code_of(await _eventually(recorder, SpanKind.SERVER)) == "NOT_FOUND"
 
 
 async def test_the_deadline_passes(mesh: Mesh, recorder: Recorder) -> None:
