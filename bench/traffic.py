@@ -1,0 +1,106 @@
+"""What the load generator sends: events as browsers and backends send them, prebuilt but for their ids.
+
+Message ids are fresh and visitors are drawn from a pool, so that neither deduplication nor caches see a toy; user
+agents, pages and addresses repeat as those of real visitors do.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+
+MESSAGE_MARK = "MESSAGE-ID-TO-BE-REPLACED-OF-36-CHAR"
+VISITOR_MARK = "VISITOR-ID-TO-BE-REPLACED-OF-36-CHAR"
+
+# More than any cache line of branches, fewer than any cache of ours: what real traffic looks like for a minute.
+VARIANTS = 256
+
+BLINK = "AppleWebKit/537.36 (KHTML, like Gecko)"
+WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+USER_AGENTS = (
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {BLINK} Chrome/%d.0.0.0 Safari/537.36",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS %d_5 like Mac OS X) {WEBKIT} Version/17.5 Mobile/15E148 Safari/604.1",
+    f"Mozilla/5.0 (Linux; Android 14; Pixel 8) {BLINK} Chrome/%d.0.0.0 Mobile Safari/537.36",
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Version/%d.1 Safari/605.1.15",
+)
+REFERRERS = ("", "https://www.google.com/", "https://news.example/story", "https://t.co/x")
+LOCALES = ("en-US", "nl-NL", "pt-BR", "de-DE")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One event around its two ids: `before` message id `between` visitor id `after`."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+
+
+def make_template(variant: int) -> Template:
+    """Build the event of a variant, about 1.2 KB."""
+    path = f"/products/{variant % 64}"
+    event = {
+        "type": "track",
+        "messageId": MESSAGE_MARK,
+        "anonymousId": VISITOR_MARK,
+        "event": ("Product Viewed", "Product Added", "Checkout Started", "Order Completed")[variant % 4],
+        "timestamp": "2026-11-20T10:20:30.456Z",
+        "properties": {
+            "product_id": f"sku-{variant:05d}",
+            "name": "Linen shirt, long sleeves, sand",
+            "price": 59.95,
+            "currency": "EUR",
+            "quantity": 1 + variant % 3,
+            "category": "Shirts",
+            "coupon": None,
+            "tags": ["summer", "linen", "new"],
+            "position": {"list": "search", "index": variant % 24},
+        },
+        "context": {
+            "ip": f"8.8.{variant}.{variant}",
+            "library": {"name": "analytics.js", "version": "next-1.84.0"},
+            "locale": LOCALES[variant % 4],
+            "page": {
+                "path": path,
+                "referrer": REFERRERS[variant // 4 % 4],
+                "search": "?utm_source=newsletter&utm_medium=email",
+                "title": "Linen shirt | Example Shop",
+                "url": f"https://shop.example{path}?utm_source=newsletter&utm_medium=email&utm_campaign=summer",
+            },
+            "screen": {"width": 1920, "height": 1080, "density": 2},
+            "timezone": "Europe/Amsterdam",
+            "userAgent": USER_AGENTS[variant % 4] % (100 + variant // 8),
+        },
+        "integrations": {"All": True},
+    }
+    text = json.dumps(event, separators=(",", ":"))
+    before, rest = text.split(MESSAGE_MARK)
+    between, after = rest.split(VISITOR_MARK)
+    return Template(before.encode(), between.encode(), after.encode())
+
+
+class Traffic:
+    """An endless supply of bodies, one event or `batch` events each; the same seed draws the same visitors."""
+
+    def __init__(self, batch: int, visitors: int, run: int, seed: int = 1) -> None:
+        self.path = "/v1/batch" if batch else "/v1/track"
+        self.events_per_body = batch or 1
+        self._batch = batch
+        self._visitors = visitors
+        self._run = run
+        self._count = 0
+        self._random = random.Random(seed)
+        self._templates = [make_template(variant) for variant in range(VARIANTS)]
+
+    def body(self) -> bytes:
+        """The next body."""
+        if not self._batch:
+            return self._event()
+        events = b",".join([self._event() for _ in range(self._batch)])
+        return b'{"batch":[' + events + b'],"sentAt":"2026-11-20T10:20:31.000Z"}'
+
+    def _event(self) -> bytes:
+        self._count += 1
+        template = self._templates[self._count % VARIANTS]
+        message = b"%08x-%027d" % (self._run, self._count)
+        visitor = b"visitor-%08x-%019d" % (self._run, int(self._random.random() * self._visitors))
+        return template.before + message + template.between + visitor + template.after
