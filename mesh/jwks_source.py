@@ -1,6 +1,7 @@
 """Where an issuer's keys come from: given once, or fetched off the event loop, kept, and renewed when they change."""
 
 import asyncio
+import contextvars
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -77,7 +78,7 @@ class JwksSource:
         if self._running is None:
             if self._fetch is None or time.monotonic() - self._attempted < self._min_interval:
                 return False
-            self._running = asyncio.create_task(self._renew(self._fetch))
+            self._running = self._start(self._fetch)
         # A caller that gives up must not stop the fetch that others wait for.
         return await asyncio.shield(self._running)
 
@@ -86,7 +87,11 @@ class JwksSource:
         now = time.monotonic()
         due = now - self._succeeded >= self._max_age and now - self._attempted >= self._min_interval
         if self._fetch is not None and self._running is None and due:
-            self._running = asyncio.create_task(self._renew(self._fetch))
+            self._running = self._start(self._fetch)
+
+    def _start(self, fetch: Fetch) -> "asyncio.Task[bool]":
+        # All who wait share the fetch: it must have neither the deadline nor the trace of the request that came first.
+        return asyncio.create_task(self._renew(fetch), context=contextvars.Context())
 
     async def _renew(self, fetch: Fetch) -> bool:
         self._attempted = time.monotonic()

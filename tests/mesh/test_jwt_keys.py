@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.deadline import deadline_scope, remaining
 from mesh.errors import InvalidToken, UpstreamUnavailable
 from mesh.jwks import JwksDocument, JwksError, PublicKey, jwks_from_public_keys, parse_jwks, thumbprint
 from mesh.jwks_source import JwksSource, fetch_url
@@ -172,6 +173,18 @@ async def test_many_waiting_tokens_share_one_fetch() -> None:
     assert isinstance(results[0], asyncio.CancelledError)
     assert all(not isinstance(result, BaseException) for result in results[1:])
     assert issuer.fetches == 1
+
+
+async def test_a_shared_fetch_has_nobodys_deadline() -> None:
+    """A fetch runs outside the request that caused it: one that is nearly over must not fail the others'."""
+    issuer = Issuer(jwks_of(EC_KEY))
+
+    async def fetch() -> JwksDocument:
+        assert remaining(5.0) == 5.0
+        return await issuer.fetch()
+
+    with deadline_scope(0.01):
+        assert await JwksSource(fetch).refresh()
 
 
 async def test_an_outage_of_the_issuer_is_no_fault_of_the_token() -> None:
