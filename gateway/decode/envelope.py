@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway.decode.errors import Rejection, UnreadableBody
-from gateway.decode.split import split_array, split_batch
+from gateway.decode.split import refuse_too_many, split_array, split_batch
 from gateway.decode.text import MEMBERS, parse_strict
 from gateway.decode.times import parse_time
-from gateway.decode.types import MAX_BATCH_ELEMENTS, MAX_EVENT_BYTES
+from gateway.decode.types import MAX_EVENT_BYTES
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n"
@@ -65,7 +65,7 @@ def _split(body: bytes) -> tuple[bytes, list[bytes]] | None:
         batch = MEMBERS.decode(body).get("batch")
         if batch is None:
             return None
-        events = [bytes(event) for event in _ELEMENTS.decode(batch)]
+        events = _texts(_ELEMENTS.decode(batch))
     except msgspec.ValidationError:
         return None
     except _UNSPLIT:
@@ -93,14 +93,17 @@ def _without(body: bytes, batch: bytes) -> bytes | None:
 
 def _elements(body: bytes) -> list[bytes]:
     try:
-        return [bytes(event) for event in _ELEMENTS.decode(body)]
+        return _texts(_ELEMENTS.decode(body))
     except _UNSPLIT:
         return split_array(body)
 
 
+def _texts(events: list[Raw]) -> list[bytes]:
+    refuse_too_many(len(events))
+    return [bytes(event) for event in events]
+
+
 def _batch(rest: bytes, events: list[bytes]) -> Envelope:
-    if len(events) > MAX_BATCH_ELEMENTS:
-        raise UnreadableBody(f"the batch has more than {MAX_BATCH_ELEMENTS} elements; send it in parts")
     if len(rest) > MAX_EVENT_BYTES:
         raise UnreadableBody(f"the members beside `batch` have more than {MAX_EVENT_BYTES} bytes")
     try:

@@ -237,12 +237,14 @@ def _times(
 
 
 def _extra(members: dict[str, Any], text: bytes, warnings: list[EventWarning.ValueType]) -> str:
-    """The members that have no field, as text; among them a context that is no object."""
+    """The members that have no field, as text; among them a context that is no object, and the second of two times."""
     keys = [] if members.keys() <= _KNOWN else [key for key in members if key not in _KNOWN]
     context = members.get("context")
     if type(context) is not dict and context is not None and context != []:
         keys.append("context")
         warnings.append(WARNING_CONTEXT_TYPE)
+    if "originalTimestamp" in members and "timestamp" in members:
+        keys.append("timestamp")
     if not keys:
         return ""
     raw = MEMBERS.decode(text)

@@ -3,6 +3,9 @@
 import re
 from typing import Final
 
+import msgspec
+
+from gateway.decode.text import MEMBERS
 from gateway.decode.types import MAX_MESSAGE_ID_CHARS, MAX_PAYLOAD_BYTES
 
 # Runs of base64url joined by dots (RFC 7519: two dots, RFC 7516: four). A chain is matched from its beginning only, so
@@ -26,21 +29,30 @@ def scrub(text: bytes) -> bytes:
 
 
 def find_message_id(text: bytes) -> str:
-    """Find the message id in text that cannot be parsed; empty when there is none that keeps the rules."""
-    found = _find(_MESSAGE_ID, text)
-    return found if len(found) <= MAX_MESSAGE_ID_CHARS else ""
+    """Find the message id of an event that was refused; empty when there is none that keeps the rules."""
+    found = _find("messageId", _MESSAGE_ID, text)
+    return found if len(found) <= MAX_MESSAGE_ID_CHARS and "\0" not in found else ""
 
 
 def find_write_key(text: bytes) -> str:
-    """Find the write key in text that cannot be parsed; empty when there is none."""
-    return _find(_WRITE_KEY, text)
+    """Find the write key in a lone event, good or bad; empty when there is none."""
+    return _find("writeKey", _WRITE_KEY, text) if b"writeKey" in text else ""
 
 
-def _find(pattern: re.Pattern[bytes], text: bytes) -> str:
-    match = pattern.search(text)
+def _find(key: str, pattern: re.Pattern[bytes], text: bytes) -> str:
+    """The member of an object, or, where the object cannot be split into its members, the first that looks like it."""
     try:
-        return match[1].decode() if match else ""
-    except UnicodeDecodeError:
+        found = MEMBERS.decode(text).get(key)
+        return "" if found is None else _as_text(bytes(found))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        match = pattern.search(text)
+        return "" if match is None else _as_text(b'"%s"' % match[1])
+
+
+def _as_text(literal: bytes) -> str:
+    try:
+        return msgspec.json.decode(literal, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
 
 

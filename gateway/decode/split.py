@@ -47,7 +47,7 @@ class _Scanner:
                     elements.append(element)
                 if token == b"]":
                     return elements, self._position
-                _refuse_too_many(len(elements))
+                refuse_too_many(len(elements))
 
     def _skip(self, opener: bytes) -> None:
         """Move behind the end of the object or array that was just opened, or to where the next element begins."""
@@ -122,6 +122,11 @@ def _levels(text: bytes) -> int:
     return levels
 
 
-def _refuse_too_many(count: int) -> None:
+def refuse_too_many(count: int) -> None:
+    """Refuse a batch of more elements than any client sends.
+
+    Raises:
+        UnreadableBody: It has more.
+    """
     if count > MAX_BATCH_ELEMENTS:
         raise UnreadableBody(f"the batch has more than {MAX_BATCH_ELEMENTS} elements; send it in parts")
