@@ -1,7 +1,8 @@
 """All checks in one command: `make check`, or `python tools/check.py NAME...` for some of them.
 
-Format, lint, types, contracts (format, lint, compatibility), generated code, import rules. Each says how it went as it
-ends; what a failed one printed follows. Exit status 0 when all passed, 1 otherwise. Nothing in the tree is changed.
+Format, lint, types, contracts (format, lint, compatibility), what is generated from them, import rules. Each says how
+it went as it ends; what a failed one printed follows. Exit status 0 when all passed, 1 otherwise. Nothing in the tree
+is changed.
 """
 
 import difflib
@@ -149,6 +150,7 @@ CHECKS: dict[str, Check] = {
     "proto-lint": tool("buf", "lint"),
     "proto-breaking": check_compatibility,
     "generated": check_generated,
+    "registry": tool("python", "tools/compile_registry.py", "--check"),
     "types": tool("mypy"),
     "rules": tool("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_imports.py", "tests/contract"),
 }
