@@ -1,0 +1,216 @@
+"""The registry's answers to the requests of Confluent's clients.
+
+A function from requests to answers: who serves it over HTTP sends a `str` as it is and anything else as JSON, both as
+`CONTENT_TYPE`. Source: Confluent's "Schema Registry API Reference".
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources.abc import Traversable
+from typing import Any, Final
+from urllib.parse import unquote
+
+from mesh.registry.table import (
+    INVALID_SCHEMA,
+    NOT_FOUND,
+    READ_ONLY,
+    RegisteredSchema,
+    RegistryError,
+    SchemaTable,
+    references_of,
+)
+
+CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+
+Answer = tuple[int, object]
+Query = Mapping[str, str]
+
+
+class SchemaRegistry:
+    """The registry over one compiled table.
+
+    Args:
+        table: The table, see `SchemaTable`.
+    """
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._table = SchemaTable(table)
+
+    @staticmethod
+    def load(source: Traversable) -> "SchemaRegistry":
+        """Read the table from a JSON file: a path, or one of a package by `importlib.resources.files`."""
+        return SchemaRegistry(json.loads(source.read_text(encoding="utf-8")))
+
+    def schema_id(self, message: str) -> int:
+        """The id of the newest schema whose first message has this full name.
+
+        Raises:
+            KeyError: No subject carries such a message.
+        """
+        return self._table.messages[message]
+
+    def answer(self, method: str, path: str, query: Query, body: bytes = b"") -> Answer:
+        """Answer any request; what would write is refused.
+
+        Args:
+            method: GET, POST, ...
+            path: Below the registry's root, from the first `/`, percent-encoded or not.
+            query: The query's parameters, decoded.
+            body: The request's body.
+
+        Returns:
+            The status, and the body: a `str` to be sent as it is, anything else as JSON.
+        """
+        if method in {"GET", "HEAD"}:
+            return self.handle(path, query)
+        subject = _LOOKUP.fullmatch(unquote(path))
+        if method == "POST" and subject:
+            return self.lookup(subject.group(1), query, body)
+        return _error(405, READ_ONLY, "The registry is read-only: its content is compiled from the contracts")
+
+    def handle(self, path: str, query: Query) -> Answer:
+        """Answer a GET; see `answer`."""
+        decoded = unquote(path).rstrip("/") or "/"
+        for pattern, view in _ROUTES:
+            found = pattern.fullmatch(decoded)
+            if found:
+                try:
+                    return 200, view(self._table, query, *found.groups())
+                except RegistryError as error:
+                    return _error(error.status, error.code, str(error))
+        return _error(404, NOT_FOUND, "HTTP 404 Not Found")
+
+    def lookup(self, subject: str, query: Query, body: bytes) -> Answer:
+        """Find the version of a subject whose schema is the given one: what serializers do that may not register."""
+        try:
+            wanted = json.loads(body)
+            schema, references = str(wanted["schema"]), references_of(wanted.get("references") or ())
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return _error(400, INVALID_SCHEMA, "The body is no schema")
+        try:
+            version, found = self._table.find(subject, schema, references)
+        except RegistryError as error:
+            return _error(error.status, error.code, str(error))
+        return 200, {"subject": subject, "version": version, "id": found.id, **_describe(found, query)}
+
+
+def _error(status: int, code: int, message: str) -> Answer:
+    return status, {"error_code": code, "message": message}
+
+
+def _text(schema: RegisteredSchema, query: Query) -> str:
+    """The schema in the format that the query asks for."""
+    return schema.serialized if query.get("format") == "serialized" else schema.text
+
+
+def _describe(schema: RegisteredSchema, query: Query) -> dict[str, object]:
+    references = [dataclasses.asdict(reference) for reference in schema.references]
+    return {"schemaType": "PROTOBUF", "schema": _text(schema, query), "references": references}
+
+
+def _page(items: list[Any], query: Query) -> list[Any]:
+    """The part of a list that `offset` and `limit` ask for; a limit below zero is none."""
+    offset, limit = _number(query.get("offset"), 0), _number(query.get("limit"), -1)
+    return items[offset:] if limit < 0 else items[offset : offset + limit]
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text is not None and text.isdecimal() else otherwise
+
+
+# The views: one for each path below, given the table, the query and the path's parts. RegistryError is an answer.
+
+
+def _root(_table: SchemaTable, _query: Query) -> object:
+    return {}
+
+
+def _types(_table: SchemaTable, _query: Query) -> object:
+    return ["PROTOBUF"]
+
+
+def _contexts(_table: SchemaTable, _query: Query) -> object:
+    return ["."]
+
+
+def _schema_by_id(table: SchemaTable, query: Query, identifier: str) -> object:
+    return _describe(table.schema(identifier), query)
+
+
+def _text_by_id(table: SchemaTable, query: Query, identifier: str) -> object:
+    return _text(table.schema(identifier), query)
+
+
+def _uses_of_id(table: SchemaTable, query: Query, identifier: str) -> list[tuple[str, int]]:
+    uses = table.uses(table.schema(identifier).id)
+    return [(subject, version) for subject, version in uses if query.get("subject", subject) == subject]
+
+
+def _subjects_of_id(table: SchemaTable, query: Query, identifier: str) -> object:
+    return _page(sorted({subject for subject, _ in _uses_of_id(table, query, identifier)}), query)
+
+
+def _versions_of_id(table: SchemaTable, query: Query, identifier: str) -> object:
+    uses = _uses_of_id(table, query, identifier)
+    return _page([{"subject": subject, "version": version} for subject, version in uses], query)
+
+
+def _subjects(table: SchemaTable, query: Query) -> object:
+    prefix = query.get("subjectPrefix", "")
+    return _page([subject for subject in sorted(table.subjects) if subject.startswith(prefix)], query)
+
+
+def _versions(table: SchemaTable, query: Query, subject: str) -> object:
+    return _page(list(range(1, len(table.versions(subject)) + 1)), query)
+
+
+def _schema_by_version(table: SchemaTable, query: Query, subject: str, version: str) -> object:
+    number, schema = table.version(subject, version)
+    return {"subject": subject, "version": number, "id": schema.id, **_describe(schema, query)}
+
+
+def _text_by_version(table: SchemaTable, query: Query, subject: str, version: str) -> object:
+    return _text(table.version(subject, version)[1], query)
+
+
+def _importers(table: SchemaTable, query: Query, subject: str, version: str) -> object:
+    return _page(table.importers(subject, table.version(subject, version)[0]), query)
+
+
+def _config(table: SchemaTable, _query: Query, subject: str | None) -> object:
+    if subject is not None:
+        table.versions(subject)
+    # Every version passed `buf breaking`, which is at least as strict.
+    return {"compatibilityLevel": "FULL"}
+
+
+def _mode(table: SchemaTable, _query: Query, subject: str | None) -> object:
+    if subject is not None:
+        table.versions(subject)
+    return {"mode": "READONLY"}
+
+
+# A subject may hold slashes, and those of imported files do, so the parts after it are matched from the end.
+_ROUTES: Final[list[tuple[re.Pattern[str], Callable[..., object]]]] = [
+    (re.compile(pattern), view)
+    for pattern, view in (
+        (r"/", _root),
+        (r"/contexts", _contexts),
+        (r"/schemas/types", _types),
+        (r"/schemas/ids/([^/]+)", _schema_by_id),
+        (r"/schemas/ids/([^/]+)/schema", _text_by_id),
+        (r"/schemas/ids/([^/]+)/subjects", _subjects_of_id),
+        (r"/schemas/ids/([^/]+)/versions", _versions_of_id),
+        (r"/subjects", _subjects),
+        (r"/subjects/(.+)/versions", _versions),
+        (r"/subjects/(.+)/versions/([^/]+)", _schema_by_version),
+        (r"/subjects/(.+)/versions/([^/]+)/schema", _text_by_version),
+        (r"/subjects/(.+)/versions/([^/]+)/referencedby", _importers),
+        (r"/config(?:/(.+))?", _config),
+        (r"/mode(?:/(.+))?", _mode),
+    )
+]
+# `/subjects/{subject}/versions` would be a registration, and no file that is imported ends in `/versions`.
+_LOOKUP: Final = re.compile(r"/subjects/(.+?)(?<!/versions)/?")

@@ -1,0 +1,141 @@
+"""The registry's content: schemas by id, and for each subject the ids of its versions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mesh.registry.canonical import fingerprint
+
+# Error codes of the API.
+INVALID_SCHEMA: Final = 42201
+NOT_FOUND: Final = 404
+READ_ONLY: Final = 42205
+SCHEMA_NOT_FOUND: Final = 40403
+SUBJECT_NOT_FOUND: Final = 40401
+VERSION_NOT_FOUND: Final = 40402
+
+
+class RegistryError(Exception):
+    """A request that only an error answers.
+
+    Args:
+        status: The HTTP status.
+        code: The API's own code.
+        message: What is wrong, for people.
+    """
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An import of a schema: the name in the import statement, and the subject and version that hold the file."""
+
+    name: str
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSchema:
+    """One schema: a proto file, as text and as base64 of its serialized descriptor, and what it imports."""
+
+    id: int
+    text: str
+    serialized: str
+    references: tuple[Reference, ...]
+
+
+class SchemaTable:
+    """The compiled table, read-only.
+
+    Args:
+        table: As `json.loads` gives it: `schemas`, `subjects` (ids in the order of their versions) and `messages` (full
+            name to the newest id).
+    """
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        schemas = map(_schema, table["schemas"])
+        self.schemas = {schema.id: schema for schema in schemas}
+        self.subjects: Mapping[str, Sequence[int]] = dict(table["subjects"])
+        self.messages: Mapping[str, int] = dict(table["messages"])
+
+    def schema(self, identifier: str) -> RegisteredSchema:
+        """The schema with this id.
+
+        Raises:
+            RegistryError: There is none.
+        """
+        schema = self.schemas.get(int(identifier)) if identifier.isdecimal() else None
+        if schema is None:
+            raise RegistryError(404, SCHEMA_NOT_FOUND, f"Schema {identifier} not found")
+        return schema
+
+    def versions(self, subject: str) -> Sequence[int]:
+        """The ids of a subject's versions, oldest first.
+
+        Raises:
+            RegistryError: There is no such subject.
+        """
+        if subject not in self.subjects:
+            raise RegistryError(404, SUBJECT_NOT_FOUND, f"Subject '{subject}' not found.")
+        return self.subjects[subject]
+
+    def version(self, subject: str, version: str) -> tuple[int, RegisteredSchema]:
+        """A version's number and schema; `latest` and `-1` mean the newest.
+
+        Raises:
+            RegistryError: There is no such subject or version.
+        """
+        ids = self.versions(subject)
+        number = len(ids) if version in {"latest", "-1"} else int(version) if version.isdecimal() else 0
+        if not 1 <= number <= len(ids):
+            raise RegistryError(404, VERSION_NOT_FOUND, f"Version {version} not found.")
+        return number, self.schemas[ids[number - 1]]
+
+    def uses(self, identifier: int) -> list[tuple[str, int]]:
+        """The subjects and versions that hold a schema."""
+        return [
+            (subject, version)
+            for subject, ids in sorted(self.subjects.items())
+            for version, found in enumerate(ids, start=1)
+            if found == identifier
+        ]
+
+    def importers(self, subject: str, version: int) -> list[int]:
+        """The ids of the schemas that import a version of a subject."""
+        return sorted(
+            schema.id
+            for schema in self.schemas.values()
+            if any((used.subject, used.version) == (subject, version) for used in schema.references)
+        )
+
+    def find(self, subject: str, schema: str, references: Sequence[Reference]) -> tuple[int, RegisteredSchema]:
+        """The newest version of a subject that is the given schema; without references any references do.
+
+        Raises:
+            RegistryError: There is no such subject, or none of its versions is this schema.
+        """
+        wanted = fingerprint(schema)
+        for version, identifier in reversed(list(enumerate(self.versions(subject), start=1))):
+            known = self.schemas[identifier]
+            same = wanted in {fingerprint(known.serialized), fingerprint(known.text)}
+            if same and (not references or set(references) == set(known.references)):
+                return version, known
+        raise RegistryError(404, SCHEMA_NOT_FOUND, "Schema not found")
+
+
+def references_of(entries: Sequence[Mapping[str, Any]]) -> tuple[Reference, ...]:
+    """References as JSON has them.
+
+    Raises:
+        KeyError: A name, subject or version is missing.
+    """
+    return tuple(Reference(str(entry["name"]), str(entry["subject"]), int(entry["version"])) for entry in entries)
+
+
+def _schema(entry: Mapping[str, Any]) -> RegisteredSchema:
+    return RegisteredSchema(entry["id"], entry["schema"], entry["serialized"], references_of(entry["references"]))
