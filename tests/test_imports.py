@@ -23,7 +23,7 @@ MESH_CONTRACTS = ("clew.errors", "clew.options")
 # The modules of a service that touch the world, by the first name below the package. Every other one holds pure rules
 # on plain values: it can be read, tested and reused without a server, a clock or a disk. The gateway is all edge.
 SHELL = {"__init__", "__main__", "main", "service", "settings", "store"}
-APPLICATION = {"consent_svc": {"consents"}, "enrich_svc": set[str](), "identity_svc": set[str]()}
+APPLICATION = {"consent_svc": {"consents"}, "enrich_svc": set[str](), "identity_svc": {"signing_key"}}
 
 IMPURE = {"asyncio", "grpc", "multiprocessing", "os", "random", "socket", "sqlite3", "subprocess", "threading", "time"}
 
