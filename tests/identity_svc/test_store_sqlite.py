@@ -96,17 +96,17 @@ async def test_a_failed_write_takes_along_all_that_was_built_on_it(path: Path, m
     known = await resolve_one(store, Item("a1"))
     append = rows.append_facts
 
-    def fails(connection: sqlite3.Connection, facts: object) -> None:
+    def fails_once(connection: sqlite3.Connection, facts: object) -> None:
+        monkeypatch.setattr(rows, "append_facts", append)
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(rows, "append_facts", fails)
+    monkeypatch.setattr(rows, "append_facts", fails_once)
     login = asyncio.create_task(resolve_one(store, Item("a1", "u1")))
     await asyncio.sleep(0)
-    # Decided on the failing write's outcome, while it is in flight; the second would write facts of its own.
+    # Decided while that write is in flight: one rests on its facts only, the other would add facts to them.
     readers = [asyncio.create_task(resolve_one(store, item)) for item in (Item("a1"), Item("a2", "u1"))]
     outcomes = await asyncio.gather(login, *readers, return_exceptions=True)
     assert all(isinstance(outcome, StorageUnavailable) for outcome in outcomes), outcomes
-    monkeypatch.setattr(rows, "append_facts", append)
     assert await resolve_one(store, Item("a1")) == known
     assert (await resolve_one(store, Item(user_id="u1"))).profile_id != known.profile_id
     assert await store.rebuild() == 0
