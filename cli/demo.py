@@ -36,7 +36,7 @@ def demo(kafka: str, *, keep: bool) -> int:
 
 
 async def _run(options: MeshOptions, console: Console) -> int:
-    mesh = Mesh(options, lambda text: sys.stderr.write(text + "\n") and None)
+    mesh = Mesh(options, lambda text: console.print(text, style="yellow"))
     with console.status("starting identity, consent, enrich and the gateway"):
         await mesh.start()
     try:

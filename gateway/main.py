@@ -22,7 +22,7 @@ from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, collect_handler
 from gateway.routes.health import add_health_routes
-from gateway.routes.registry import add_registry_routes
+from gateway.routes.registry import add_registry_routes, contracts_registry
 from gateway.service import CollectorServicer
 from gateway.settings import GatewaySettings
 from gateway.sources import Sources
@@ -36,7 +36,6 @@ from mesh.clock import SystemClock
 from mesh.errors import ClewError
 from mesh.logs import configure_logs
 from mesh.process import run_process, stop_signal
-from mesh.registry import SchemaRegistry
 from mesh.server import GrpcServer, ServerSettings, serve_until_stopped
 from mesh.settings import SettingsError, read_settings
 from mesh.telemetry import Telemetry, start_telemetry
@@ -59,7 +58,7 @@ class Gateway:
     @classmethod
     def build(cls, settings: GatewaySettings, bus: Bus, telemetry: Telemetry) -> "Gateway":
         """Make the objects; nothing is bound yet."""
-        registry = SchemaRegistry.load()
+        registry = contracts_registry()
         upstreams = Upstreams.open(
             identity=settings.identity, consent=settings.consent, enrich=settings.enrich, telemetry=telemetry
         )
