@@ -2,8 +2,8 @@
 
 Each topic's value has a subject, `<topic>-value`, and each proto file that it imports one of the file's own name;
 Google's well-known files are left out, since clients bring them. Ids and versions are for good: they stand in every
-Kafka record. So the table of the last commit is the base, a schema that changed becomes a new version with a new id, and
-nothing is removed.
+Kafka record. So the table of the last commit is the base, a schema that changed becomes a new version with a new id,
+and nothing is removed.
 
 `--check` writes nothing and exits with 1 when the table in the tree is not what this would write.
 """

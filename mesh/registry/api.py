@@ -65,7 +65,7 @@ class SchemaRegistry:
         """
         if method in {"GET", "HEAD"}:
             return self.handle(path, query)
-        subject = _LOOKUP.fullmatch(unquote(path))
+        subject = _LOOKUP.fullmatch(unquote(path).rstrip("/"))
         if method == "POST" and subject:
             return self.lookup(subject.group(1), query, body)
         return _error(405, READ_ONLY, "The registry is read-only: its content is compiled from the contracts")
@@ -213,4 +213,4 @@ _ROUTES: Final[list[tuple[re.Pattern[str], Callable[..., object]]]] = [
     )
 ]
 # `/subjects/{subject}/versions` would be a registration, and no file that is imported ends in `/versions`.
-_LOOKUP: Final = re.compile(r"/subjects/(.+?)(?<!/versions)/?")
+_LOOKUP: Final = re.compile(r"/subjects/(.+?)(?<!/versions)")

@@ -15,8 +15,8 @@ def fingerprint(schema: str) -> bytes:
     """What equal schemas have in common.
 
     Args:
-        schema: A serialized file descriptor in base64, as Python and JavaScript clients send it, or a proto file's text,
-            of which comments and white space do not count. Text and descriptor of one schema have different
+        schema: A serialized file descriptor in base64, as Python and JavaScript clients send it, or a proto file's
+            text, of which comments and white space do not count. Text and descriptor of one schema have different
             fingerprints.
     """
     try:

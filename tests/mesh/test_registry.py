@@ -1,0 +1,240 @@
+"""The read-only Schema Registry, asked by Confluent's own client, serializer and deserializer."""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from confluent_kafka.schema_registry import SchemaReference, SchemaRegistryClient, topic_subject_name_strategy
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.message import Message
+
+from clew.enrich.v1.enrichment_pb2 import Enrichment
+from clew.event.v1.enriched_event_pb2 import EnrichedEvent
+from clew.event.v1.event_pb2 import EventType
+from clew.event.v1.failed_event_pb2 import FailedEvent
+from mesh.bus.framing import frame_prefix, parse
+from mesh.registry import SchemaRegistry
+from tests.mesh.registry_server import RegistryServer, serving
+
+EVENTS = "clew.events.v1"
+FAILED = "clew.events.failed.v1"
+PRIVACY = "clew/options/v1/privacy.proto"
+CASES = [
+    (EVENTS, EnrichedEvent(message_id="m", type=EventType.EVENT_TYPE_TRACK, enrichment=Enrichment())),
+    (FAILED, FailedEvent(message_id="m", payload=b"\xff{")),
+]
+
+
+@pytest.fixture(scope="module")
+def registry() -> SchemaRegistry:
+    """The registry that ships with the contracts."""
+    return SchemaRegistry.load(importlib.resources.files("clew") / "registry.json")
+
+
+@pytest.fixture
+def server(registry: SchemaRegistry) -> Iterator[RegistryServer]:
+    """The registry over HTTP."""
+    with serving(registry) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RegistryServer) -> Iterator[SchemaRegistryClient]:
+    """The stock client."""
+    with SchemaRegistryClient.new_client({"url": server.url, "max.retries": 0}) as stock:
+        yield stock
+
+
+def context(topic: str) -> SerializationContext:
+    """The value of a topic."""
+    return SerializationContext(topic, MessageField.VALUE)
+
+
+@pytest.mark.parametrize(("topic", "message"), CASES)
+def test_a_stock_deserializer_reads_what_we_frame(
+    registry: SchemaRegistry,
+    server: RegistryServer,
+    client: SchemaRegistryClient,
+    topic: str,
+    message: Message,
+) -> None:
+    """It fetches the writer's schema by our id and every file that it imports, and comes to an equal message."""
+    deserialize = ProtobufDeserializer(type(message), {}, client)
+    framed = frame_prefix(registry.schema_id(message.DESCRIPTOR.full_name)) + message.SerializeToString()
+
+    assert deserialize(framed, context(topic)) == message
+    identifier = registry.schema_id(message.DESCRIPTOR.full_name)
+    assert f"GET /schemas/ids/{identifier}?subject={topic}-value&format=serialized" in server.requests
+    assert f"GET /subjects/{quote(PRIVACY, safe='')}/versions/1?deleted=true&format=serialized" in server.requests
+
+
+@pytest.mark.parametrize("use_latest", [True, False])
+@pytest.mark.parametrize(("topic", "message"), CASES)
+def test_a_stock_serializer_that_may_not_register_frames_as_we_do(
+    registry: SchemaRegistry, client: SchemaRegistryClient, topic: str, message: Message, *, use_latest: bool
+) -> None:
+    """By the latest version or by looking its own schema and all imports up, it comes to our id."""
+    conf = {"auto.register.schemas": False, "use.latest.version": use_latest}
+    serialize = ProtobufSerializer(type(message), client, conf)
+
+    framed = serialize(message, context(topic))
+
+    assert parse(framed) == (registry.schema_id(message.DESCRIPTOR.full_name), message.SerializeToString())
+
+
+def test_a_serializer_that_would_register_is_refused(client: SchemaRegistryClient) -> None:
+    """The registry never changes while it runs; the refusal has Confluent's code for it."""
+    serialize = ProtobufSerializer(EnrichedEvent, client, {"subject.name.strategy": topic_subject_name_strategy})
+
+    with pytest.raises(SchemaRegistryError) as refused:
+        serialize(EnrichedEvent(), context(EVENTS))
+    assert (refused.value.http_status_code, refused.value.error_code) == (405, 42205)
+
+
+def test_the_client_can_walk_everything(registry: SchemaRegistry, client: SchemaRegistryClient) -> None:
+    """Types, subjects, versions, ids, importers, compatibility and mode, each through the client's own method."""
+    identifier = registry.schema_id("clew.event.v1.EnrichedEvent")
+    subject = f"{EVENTS}-value"
+
+    assert client.get_schema_types() == ["PROTOBUF"]
+    assert {subject, f"{FAILED}-value", PRIVACY} <= set(client.get_subjects())
+    assert client.get_subjects(subject_prefix="clew.events.failed") == [f"{FAILED}-value"]
+    assert client.get_subjects_by_schema_id(identifier) == [subject]
+    assert [(use.subject, use.version) for use in client.get_schema_versions(identifier)] == [(subject, 1)]
+    assert client.get_versions(subject) == [1]
+    assert client.get_latest_version(subject).schema_id == identifier
+    assert client.get_version(subject, 1).schema_id == identifier
+    assert identifier in client.get_referenced_by(PRIVACY, 1)
+    assert client.get_compatibility() == client.get_compatibility(subject) == "FULL"
+    assert client.get_global_mode() == client.get_mode(subject) == "READONLY"
+    assert client.get_contexts() == ["."]
+
+
+def test_a_schema_is_given_as_its_own_text(registry: SchemaRegistry, client: SchemaRegistryClient) -> None:
+    """Without a format the proto file comes with its comments, and its imports as references."""
+    schema = client.get_schema(registry.schema_id("clew.event.v1.FailedEvent"))
+
+    assert schema.schema_type == "PROTOBUF"
+    assert schema.schema_str is not None
+    assert schema.schema_str.startswith("// The value of the topic")
+    assert schema.references == [SchemaReference(PRIVACY, PRIVACY, 1)]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/subjects/none/versions", 404, 40401),
+        ("/subjects/none/versions/1", 404, 40401),
+        (f"/subjects/{EVENTS}-value/versions/99", 404, 40402),
+        (f"/subjects/{EVENTS}-value/versions/0", 404, 40402),
+        (f"/subjects/{EVENTS}-value/versions/newest", 404, 40402),
+        ("/schemas/ids/9999", 404, 40403),
+        ("/schemas/ids/one/versions", 404, 40403),
+        ("/config/none", 404, 40401),
+        ("/mode/none", 404, 40401),
+        ("/associations/resources/-/topic", 404, 404),
+        ("/elsewhere", 404, 404),
+    ],
+)
+def test_what_is_not_there_has_confluents_error_code(
+    registry: SchemaRegistry, path: str, status: int, code: int
+) -> None:
+    """Clients tell a missing subject, version and schema apart, and take a plain 404 for an older registry."""
+    answered, body = registry.handle(path, {})
+
+    assert isinstance(body, dict)
+    assert (answered, body["error_code"]) == (status, code)
+    assert body["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", f"/subjects/{EVENTS}-value/versions"),
+        ("POST", f"/subjects/{quote(PRIVACY, safe='')}/versions/"),
+        ("DELETE", f"/subjects/{EVENTS}-value"),
+        ("PUT", "/config"),
+        ("POST", "/compatibility/subjects/x/versions/latest"),
+    ],
+)
+def test_every_write_is_refused(registry: SchemaRegistry, method: str, path: str) -> None:
+    """405 with the code of a read-only registry."""
+    status, body = registry.answer(method, path, {}, b"{}")
+
+    assert isinstance(body, dict)
+    assert (status, body["error_code"]) == (405, 42205)
+
+
+@pytest.mark.parametrize(
+    "path", [f"/subjects/{PRIVACY}/versions/1", f"/subjects/{quote(PRIVACY, safe='')}/versions/-1"]
+)
+def test_a_subject_with_slashes_is_found_encoded_or_not(registry: SchemaRegistry, path: str) -> None:
+    """Servers differ in whether they decode the path; -1 is the latest."""
+    status, body = registry.handle(path, {})
+
+    assert status == 200
+    assert isinstance(body, dict)
+    assert (body["subject"], body["version"]) == (PRIVACY, 1)
+
+
+def test_bare_schema_paths_answer_with_text(registry: SchemaRegistry) -> None:
+    """Both ways to the bare schema give the same, and `format=serialized` the descriptor."""
+    identifier = registry.schema_id("clew.event.v1.EnrichedEvent")
+
+    _, by_id = registry.handle(f"/schemas/ids/{identifier}/schema", {})
+    _, by_version = registry.handle(f"/subjects/{EVENTS}-value/versions/latest/schema", {})
+    _, serialized = registry.handle(f"/schemas/ids/{identifier}/schema", {"format": "serialized"})
+
+    assert by_id == by_version
+    assert isinstance(serialized, str)
+    assert b"clew.event.v1" in base64.b64decode(serialized)
+
+
+def test_lists_are_cut_by_offset_and_limit(registry: SchemaRegistry) -> None:
+    """As clients page through them."""
+    _, everything = registry.handle("/subjects", {})
+    _, part = registry.handle("/subjects", {"offset": "1", "limit": "2"})
+
+    assert isinstance(everything, list)
+    assert part == everything[1:3]
+
+
+def test_a_schema_is_looked_up_by_text_whatever_its_comments(registry: SchemaRegistry) -> None:
+    """Comments and white space make no other schema; another subject or other references do."""
+    _, latest = registry.handle(f"/subjects/{FAILED}-value/versions/latest", {})
+    assert isinstance(latest, dict)
+    text = latest["schema"].replace("\n", "\n\n  // more\n")
+
+    assert _lookup(registry, f"{FAILED}-value", {"schema": text}) == (200, latest["id"])
+    assert _lookup(registry, f"{FAILED}-value", {"schema": text, "references": latest["references"]})[0] == 200
+    elsewhere = [{**latest["references"][0], "version": 7}]
+    assert _lookup(registry, f"{FAILED}-value", {"schema": text, "references": elsewhere}) == (404, 40403)
+    assert _lookup(registry, f"{EVENTS}-value", {"schema": text}) == (404, 40403)
+    assert _lookup(registry, "none", {"schema": text}) == (404, 40401)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"schema": "x", "references": [{}]}'])
+def test_a_lookup_without_a_schema_is_a_bad_request(registry: SchemaRegistry, body: bytes) -> None:
+    """What is no JSON object with a schema cannot be looked up."""
+    status, answer = registry.answer("POST", f"/subjects/{EVENTS}-value", {}, body)
+
+    assert isinstance(answer, dict)
+    assert (status, answer["error_code"]) == (400, 42201)
+
+
+def test_an_unknown_message_has_no_schema_id(registry: SchemaRegistry) -> None:
+    """A publisher learns at its start that the contracts were not compiled for what it publishes."""
+    with pytest.raises(KeyError):
+        registry.schema_id("clew.event.v1.Nothing")
+
+
+def _lookup(registry: SchemaRegistry, subject: str, body: object) -> tuple[int, object]:
+    """The status, and the id or the error code."""
+    status, answer = registry.answer("POST", f"/subjects/{subject}", {}, json.dumps(body).encode())
+    assert isinstance(answer, dict)
+    return status, answer.get("id", answer.get("error_code"))
