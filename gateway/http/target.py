@@ -1,6 +1,7 @@
 """The target of a request line (RFC 9112, section 3.2) to a path and a query."""
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from gateway.http.errors import MalformedHttp
@@ -9,6 +10,8 @@ _ESCAPES = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _ABSOLUTE = re.compile(rb"https?://[^/?]+", re.IGNORECASE)
 
 
+# Nearly all requests are for one of a few targets.
+@lru_cache(maxsize=256)
 def split_target(method: str, target: bytes) -> tuple[str, str]:
     """The path, percent-decoded once, and the query as it was sent.
 
