@@ -100,10 +100,11 @@ async def test_health_is_the_process_and_readiness_what_it_needs() -> None:
 async def test_a_stock_client_reads_the_registry_below_its_prefix() -> None:
     """Confluent's own client, pointed at `/registry`, finds a Kafka value's schema by subject and by id."""
 
-    def read(url: str) -> tuple[str, str | None]:
-        client = SchemaRegistryClient({"url": url})
-        latest = client.get_latest_version("clew.events.v1-value")
-        return latest.schema.schema_type, client.get_schema(latest.schema_id).schema_str
+    def read(url: str) -> tuple[str | None, str | None]:
+        with SchemaRegistryClient({"url": url}) as client:
+            latest = client.get_latest_version("clew.events.v1-value")
+            assert latest.schema_id is not None
+            return latest.schema.schema_type, client.get_schema(latest.schema_id).schema_str
 
     router = Router()
     add_registry_routes(router, contracts_registry())
