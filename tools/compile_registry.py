@@ -1,9 +1,15 @@
 """Compile the contracts into the Schema Registry's table, gen/clew/registry.json: part of `make proto`.
 
-Each topic's value has a subject, `<topic>-value`, and each proto file that it imports one of the file's own name;
-Google's well-known files are left out, since clients bring them. Ids and versions are for good: they stand in every
-Kafka record. So the table of the last commit is the base, a schema that changed becomes a new version with a new id,
-and nothing is removed.
+Each topic's value has a subject, `<topic>-value`, and each proto file that it imports one of the file's own name. Ids
+and versions are for good: they stand in every Kafka record. So the table of the last commit is the base, a schema that
+changed becomes a new version with a new id, and nothing is removed.
+
+Three stock clients read the table, each in its own way, and two things below are for their sake:
+
+- A schema's references are all that it imports, directly or not, innermost first. Confluent's JavaScript client asks
+  for the references of a reference as text and takes the text for a descriptor, unless it has that file already.
+- Google's well-known files are references too, since KafkaJS's registry client brings none. Only descriptor.proto is
+  left out: all clients bring it, and not all parse its text.
 
 `--check` writes nothing and exits with 1 when the table in the tree is not what this would write.
 """
@@ -18,6 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import grpc_tools
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -25,13 +32,15 @@ from mesh.registry.canonical import canonical_descriptor
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TABLE: Final = Path("gen/clew/registry.json")
-SOURCES: Final = (ROOT / "proto", ROOT / "third_party" / "proto")
+SOURCES: Final = (ROOT / "proto", ROOT / "third_party" / "proto", Path(grpc_tools.__file__).parent / "_proto")
 # What stands on each topic: the first message of the file.
 VALUES: Final = {
     "clew.events.v1": "clew/event/v1/enriched_event.proto",
     "clew.events.failed.v1": "clew/event/v1/failed_event.proto",
 }
-BUILT_IN: Final = "google/protobuf/"
+BUILT_IN: Final = "google/protobuf/descriptor.proto"
+# Google's files follow the installed protobuf, whose next version must not give every schema a new id.
+FROZEN: Final = "google/protobuf/"
 
 
 class RegistryTable:
@@ -57,8 +66,8 @@ class RegistryTable:
         """Register a file under a subject, imports first; its id and version."""
         references = [
             {"name": imported.name, "subject": imported.name, "version": self._add(imported.name, imported)[1]}
-            for imported in file.dependencies
-            if not imported.name.startswith(BUILT_IN)
+            for imported in imports_of(file)
+            if imported.name != BUILT_IN
         ]
         identifier = self._id_of(file, references)
         versions = self.subjects.setdefault(subject, [])
@@ -70,6 +79,8 @@ class RegistryTable:
         """The id of the same schema in the base, else a new one. Comments may change without making another schema."""
         serialized, text = serialized_file(file), source(file.name)
         for schema in self.schemas:
+            if schema["file"] == file.name and file.name.startswith(FROZEN):
+                return int(schema["id"])
             if (schema["file"], schema["serialized"], schema["references"]) == (file.name, serialized, references):
                 schema["schema"] = text
                 return int(schema["id"])
@@ -86,10 +97,26 @@ class RegistryTable:
         return identifier
 
 
+def imports_of(file: FileDescriptor) -> list[FileDescriptor]:
+    """All that a file imports, directly or not, each after what it imports itself."""
+    found: dict[str, FileDescriptor] = {}
+    for imported in file.dependencies:
+        for inner in (*imports_of(imported), imported):
+            found.setdefault(inner.name, inner)
+    return list(found.values())
+
+
 def serialized_file(file: FileDescriptor) -> str:
-    """A file's descriptor as the registry's `serialized` format: base64, without what depends on the generator."""
+    """A file's descriptor as the registry's `serialized` format: base64, without what depends on the generator.
+
+    Its imports stand outermost first: protobuf-es, of which Confluent's JavaScript client is made, adds the files in
+    the reverse of this order and needs each after what it imports.
+    """
     proto = FileDescriptorProto.FromString(canonical_descriptor(file.serialized_pb))
     proto.name = file.name
+    if not file.public_dependencies:
+        innermost_first = [imported.name for imported in imports_of(file)]
+        proto.dependency.sort(key=innermost_first.index, reverse=True)
     return base64.b64encode(proto.SerializeToString(deterministic=True)).decode()
 
 

@@ -26,7 +26,7 @@ def fingerprint(schema: str) -> bytes:
 
 
 def canonical_descriptor(serialized: bytes) -> bytes:
-    """A file descriptor without what does not change its meaning: its name, its source and derived JSON names.
+    """A file descriptor without what does not change its meaning: name, source, derived JSON names, order of imports.
 
     Raises:
         DecodeError: The bytes are no file descriptor.
@@ -34,6 +34,9 @@ def canonical_descriptor(serialized: bytes) -> bytes:
     file = FileDescriptorProto.FromString(serialized)
     file.ClearField("name")
     file.ClearField("source_code_info")
+    # Public and weak imports are told by their position, so their order says something.
+    if not file.public_dependency and not file.weak_dependency:
+        file.dependency.sort()
     for extension in file.extension:
         extension.ClearField("json_name")
     for message in file.message_type:

@@ -114,7 +114,7 @@ class SchemaTable:
         )
 
     def find(self, subject: str, schema: str, references: Sequence[Reference]) -> tuple[int, RegisteredSchema]:
-        """The newest version of a subject that is the given schema; without references any references do.
+        """The newest version of a subject that is the given schema and has the given references among its own.
 
         Raises:
             RegistryError: There is no such subject, or none of its versions is this schema.
@@ -123,7 +123,7 @@ class SchemaTable:
         for version, identifier in reversed(list(enumerate(self.versions(subject), start=1))):
             known = self.schemas[identifier]
             same = wanted in {fingerprint(known.serialized), fingerprint(known.text)}
-            if same and (not references or set(references) == set(known.references)):
+            if same and set(references) <= set(known.references):
                 return version, known
         raise RegistryError(404, SCHEMA_NOT_FOUND, "Schema not found")
 

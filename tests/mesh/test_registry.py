@@ -24,6 +24,7 @@ from tests.mesh.registry_server import RegistryServer, serving
 EVENTS = "clew.events.v1"
 FAILED = "clew.events.failed.v1"
 PRIVACY = "clew/options/v1/privacy.proto"
+TIMESTAMP = "google/protobuf/timestamp.proto"
 CASES = [
     (EVENTS, EnrichedEvent(message_id="m", type=EventType.EVENT_TYPE_TRACK, enrichment=Enrichment())),
     (FAILED, FailedEvent(message_id="m", payload=b"\xff{")),
@@ -122,7 +123,7 @@ def test_a_schema_is_given_as_its_own_text(registry: SchemaRegistry, client: Sch
     assert schema.schema_type == "PROTOBUF"
     assert schema.schema_str is not None
     assert schema.schema_str.startswith("// The value of the topic")
-    assert schema.references == [SchemaReference(PRIVACY, PRIVACY, 1)]
+    assert schema.references == [SchemaReference(name, name, 1) for name in (PRIVACY, TIMESTAMP)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The compiled table of schemas: complete, of the contracts as they are, and true to ids that were given out."""
 
+import base64
 import importlib.resources
 import json
 from typing import Any
@@ -63,6 +64,27 @@ def test_ids_are_dense_and_every_reference_exists(committed: Table) -> None:
     for schema in committed["schemas"]:
         for reference in schema["references"]:
             assert reference["version"] <= len(committed["subjects"][reference["subject"]])
+
+
+def test_references_are_all_imports_innermost_first(committed: Table) -> None:
+    """Each schema names every file that it needs, each after what that one needs; descriptor.proto is the client's."""
+    files = {schema["file"]: [used["name"] for used in schema["references"]] for schema in committed["schemas"]}
+    for references in files.values():
+        for position, name in enumerate(references):
+            assert set(files[name]) <= set(references[:position])
+    assert "google/protobuf/timestamp.proto" in files["clew/event/v1/enriched_event.proto"]
+    assert not any(name.endswith("descriptor.proto") for name in files)
+
+
+def test_a_descriptor_imports_the_outermost_file_first(committed: Table) -> None:
+    """Whatever the order in the source, a file stands before those that it imports itself."""
+    files = {
+        schema["file"]: list(FileDescriptorProto.FromString(base64.b64decode(schema["serialized"])).dependency)
+        for schema in committed["schemas"]
+    }
+    for imports in files.values():
+        for position, name in enumerate(imports):
+            assert not set(files.get(name, ())) & set(imports[:position])
 
 
 def test_an_unchanged_schema_keeps_its_id_and_version() -> None:
