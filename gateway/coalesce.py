@@ -1,21 +1,27 @@
-"""Natural batching: what arrives while a batch is under way leaves together when that batch has been handed on.
+"""Natural batching: what arrives while a batch is under way leaves together once that batch lets it.
 
 An idle system adds no delay, since the first item leaves at once; a busy one batches more the busier it is. Measured
-against a timer of
-1 ms this carried 1.6 times as many single events. There is one batch under way at a time, so that items keep the
-order in which they came.
+against a timer of 1 ms this carried 1.6 times as many single events. Batches start one after the other and take turns
+where order matters, so that items keep the order in which they came.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
-from mesh.errors import Overloaded
+from mesh.errors import DeadlineExceeded, Overloaded
+
+LEAST_SECONDS = 0.5
+"""An item with less time left than this is not started any more."""
 
 
-class Sized(Protocol):
-    """An item that knows how much room it takes in a batch."""
+class Batchable(Protocol):
+    """An item that knows how much room it takes in a batch and how long it can wait."""
+
+    deadline: float
+    """When its caller gives up, on the monotonic clock, in seconds."""
 
     @property
     def count(self) -> int:
@@ -28,9 +34,43 @@ class Sized(Protocol):
         ...
 
 
-ItemT = TypeVar("ItemT", bound=Sized)
-RunBatch = Callable[[list[ItemT], Callable[[], None]], Awaitable[None]]
-"""Carries a batch. It calls its second argument once the next batch may leave, and returns when this one is done."""
+ItemT = TypeVar("ItemT", bound=Batchable)
+
+
+class Turn:
+    """A batch's place in the sequence."""
+
+    __slots__ = ("_before", "_release", "_served")
+
+    def __init__(self, before: asyncio.Future[None] | None, release: Callable[[], None]) -> None:
+        self._before = before
+        self._release = release
+        self._served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def release(self) -> None:
+        """Let the next batch start."""
+        self._release()
+
+    async def come(self) -> None:
+        """Wait until every batch before this one has served its turn or ended."""
+        if self._before is not None and not self._before.done():
+            # Shared with nobody else, but a batch that is cancelled while it waits must not end its predecessor's turn.
+            await asyncio.shield(self._before)
+        self._before = None
+
+    def serve(self) -> None:
+        """Let the turn of the next batch come."""
+        if not self._served.done():
+            self._served.set_result(None)
+
+    @property
+    def served(self) -> asyncio.Future[None]:
+        """Done once the next batch's turn has come."""
+        return self._served
+
+
+RunBatch = Callable[[list[ItemT], Turn], Awaitable[None]]
+"""Carries a batch; it ends when the batch is done. Whatever it has not released or served by then counts as done."""
 
 
 class _Waiting(Generic[ItemT]):
@@ -80,6 +120,7 @@ class Coalescer(Generic[ItemT]):
         self._queued_count = 0
         self._queued_bytes = 0
         self._under_way = False
+        self._last_turn: asyncio.Future[None] | None = None
         self._flights: set[_Flight[ItemT]] = set()
 
     @property
@@ -91,24 +132,20 @@ class Coalescer(Generic[ItemT]):
         """Carry the item in one of the next batches and return when that batch is done.
 
         A caller that is cancelled while its item waits takes the item with it; when all callers of a batch under way
-        are gone,
-        the batch is cancelled, so that nobody works for a client that went away.
+        are gone, the batch is cancelled, so that nobody works for a client that went away.
 
         Raises:
             Overloaded: Too much waits already. The item was not taken.
+            DeadlineExceeded: No time was left when a batch could have taken the item.
             ClewError: Whatever the batch raised.
         """
-        if (
-            self._queued_count + item.count > self._max_waiting
-            or self._queued_bytes + item.size > self._max_waiting_bytes
-        ):
-            raise Overloaded(
-                "more events wait than the gateway takes; send the same events again", retry_after_seconds=1
-            )
+        count, size = item.count, item.size
+        if self._queued_count + count > self._max_waiting or self._queued_bytes + size > self._max_waiting_bytes:
+            raise Overloaded("more events wait than the gateway takes; send the same events again")
         waiting = _Waiting(item, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        self._queued_count += item.count
-        self._queued_bytes += item.size
+        self._queued_count += count
+        self._queued_bytes += size
         if not self._under_way:
             self._start_next()
         try:
@@ -118,24 +155,36 @@ class Coalescer(Generic[ItemT]):
             raise
 
     def _start_next(self) -> None:
+        members = self._take()
+        self._under_way = bool(members)
+        if not members:
+            return
+        flight = _Flight(members)
+        for member in members:
+            member.flight = flight
+        self._flights.add(flight)
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight))
+
+    def _take(self) -> list[_Waiting[ItemT]]:
+        """The next items that fit into one batch; those that waited too long are refused on the way."""
         members: list[_Waiting[ItemT]] = []
         count = size = 0
+        latest = time.monotonic() + LEAST_SECONDS
         while self._queue:
-            head = self._queue[0].item
-            if members and (count + head.count > self._max_count or size + head.size > self._max_bytes):
+            waiting = self._queue[0]
+            item = waiting.item
+            if members and (count + item.count > self._max_count or size + item.size > self._max_bytes):
                 break
-            members.append(self._queue.popleft())
-            count += head.count
-            size += head.size
-        self._queued_count -= count
-        self._queued_bytes -= size
-        self._under_way = bool(members)
-        if members:
-            flight = _Flight(members)
-            for member in members:
-                member.flight = flight
-            self._flights.add(flight)
-            flight.task = asyncio.get_running_loop().create_task(self._fly(flight))
+            self._queue.popleft()
+            self._queued_count -= item.count
+            self._queued_bytes -= item.size
+            if item.deadline < latest:
+                waiting.done.set_exception(DeadlineExceeded("no time was left; send the same events again"))
+                continue
+            members.append(waiting)
+            count += item.count
+            size += item.size
+        return members
 
     async def _fly(self, flight: _Flight[ItemT]) -> None:
         released = False
@@ -146,14 +195,17 @@ class Coalescer(Generic[ItemT]):
                 released = True
                 self._start_next()
 
+        turn = Turn(self._last_turn, release)
+        self._last_turn = turn.served
         failure: BaseException | None = None
         try:
-            await self._run([member.item for member in flight.members], release)
+            await self._run([member.item for member in flight.members], turn)
         except BaseException as error:  # noqa: BLE001 - every caller must learn of it, whatever it is
             failure = error
         finally:
             self._flights.discard(flight)
             self._settle(flight, failure)
+            turn.serve()
             release()
 
     def _settle(self, flight: _Flight[ItemT], failure: BaseException | None) -> None:

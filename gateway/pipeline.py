@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
+import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
 
@@ -38,11 +39,13 @@ from gateway.encode import Encoder, owned_events
 from gateway.upstreams import Upstreams
 from mesh.bus.port import Bus, DeliveryFailure, Record
 from mesh.deadline import deadline_scope, remaining
-from mesh.errors import BusUnavailable, Internal
+from mesh.errors import BusUnavailable, Internal, InvalidArgument
 from mesh.status import error_from_rpc
 
 _MAX_LINKS = 32
 _STAGE_SECONDS = 5.0
+_IdentityKey = tuple[str, str, bool, str]
+_log = structlog.get_logger()
 
 
 class Pipeline:
@@ -85,15 +88,14 @@ class Pipeline:
         """Who is it? Events that carry the same identifiers share one query."""
         if not batch.events:
             return Resolved(batch, [])
-        queries: dict[tuple[str, str, bool, str], int] = {}
-        positions = [queries.setdefault(_identity_key(owned), len(queries)) for owned in batch.events]
+        keys, positions = _identity_keys(batch.events)
         request = BatchResolveIdentitiesRequest(
             workspace=batch.workspace,
             items=[
                 IdentityQuery(
                     anonymous_id=anonymous_id, user_id=user_id, user_id_verified=proven, previous_id=previous_id
                 )
-                for anonymous_id, user_id, proven, previous_id in queries
+                for anonymous_id, user_id, proven, previous_id in keys
             ],
         )
         with _errors_of("identity"):
@@ -108,6 +110,8 @@ class Pipeline:
             return Decided(batch.admitted, [])
         queries: dict[tuple[str, int], ConsentQuery] = {}
         keys: list[tuple[str, int]] = []
+        # Named with the last result of a profile: what this very batch merged into it counts for all of its events.
+        merged = {known.profile_id: known.merged_profile_ids for known in batch.identities if known.merged_profile_ids}
         for owned, identity in zip(events, batch.identities, strict=True):
             preferences = owned.event.context.category_preferences
             # Contexts are shared between events, and alive while the batch is, so that identity stands for equality.
@@ -116,7 +120,7 @@ class Pipeline:
             if key not in queries:
                 queries[key] = ConsentQuery(
                     subject=identity.profile_id,
-                    merged_subjects=identity.merged_profile_ids,
+                    merged_subjects=merged.get(identity.profile_id, ()),
                     category_preferences=preferences,
                 )
         request = BatchCheckConsentsRequest(workspace=batch.admitted.workspace, items=queries.values())
@@ -217,11 +221,37 @@ def _budget(submissions: list[Submission]) -> float:
 def _errors_of(service: str) -> Iterator[None]:
     try:
         yield
-    except grpc.aio.AioRpcError as error:
-        raise error_from_rpc(error, service) from error
+    except grpc.aio.AioRpcError as call_error:
+        error = error_from_rpc(call_error, service)
+        if isinstance(error, InvalidArgument):
+            # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would
+            # make the clients of the whole batch drop their events.
+            _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
+            raise Internal("a batch could not be carried; send the same events again") from call_error
+        raise error from call_error
 
 
-def _identity_key(owned: Owned) -> tuple[str, str, bool, str]:
+def _identity_keys(events: list[Owned]) -> tuple[list[_IdentityKey], list[int]]:
+    """The distinct queries in order, and for each event which of them answers it."""
+    keys: list[_IdentityKey] = []
+    known: dict[_IdentityKey, int] = {}
+    positions: list[int] = []
+    for owned in events:
+        key = _identity_key(owned)
+        position = known.get(key)
+        if position is None:
+            position = known[key] = len(keys)
+            keys.append(key)
+            anonymous_id, user_id, _, previous_id = key
+            if user_id:
+                # A login may move the visitor to another profile: the visitor's later events must be asked for anew.
+                known.pop((anonymous_id, "", False, ""), None)
+                known.pop((previous_id, "", False, ""), None)
+        positions.append(position)
+    return keys, positions
+
+
+def _identity_key(owned: Owned) -> _IdentityKey:
     event, submission = owned
     previous_id = event.previous_id if event.type == EventType.EVENT_TYPE_ALIAS else ""
     return event.anonymous_id, event.user_id, event.index in submission.proven, previous_id

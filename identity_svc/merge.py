@@ -9,6 +9,10 @@ from identity_svc.graph import Assertion, Assurance, Cause, Fact, IdentifierKey,
 _ANONYMOUS_ID, _USER_ID = int(Kind.ANONYMOUS_ID), int(Kind.USER_ID)
 _ANONYMOUS, _ASSERTED, _VERIFIED = int(Assurance.ANONYMOUS), int(Assurance.ASSERTED), int(Assurance.VERIFIED)
 
+MOST_MERGED = 250
+"""Most profiles that are merged into one. No person has as many devices; who has is a shared login or an attack. The
+largest batch, 2,500 users with so many each, still fits into one message (`mesh.server.MAX_MESSAGE_BYTES`)."""
+
 
 class Joining(Enum):
     """What is to be done with an anonymous id that came together with a user id."""
@@ -16,7 +20,7 @@ class Joining(Enum):
     NOTHING = "they are one profile already"
     LINK = "nobody has it: it joins the user's profile"
     MERGE = "it has a profile without a user: that one merges into the user's"
-    CONFLICT = "it is another user's: it stays there"
+    CONFLICT = "it is another user's, or the user has too many already: it stays there"
 
 
 def joining(visitor: Node | None, user: Node) -> Joining:
@@ -25,7 +29,8 @@ def joining(visitor: Node | None, user: Node) -> Joining:
         return Joining.LINK
     if visitor.profile_id == user.profile_id:
         return Joining.NOTHING
-    return Joining.CONFLICT if visitor.user_id else Joining.MERGE
+    refused = visitor.user_id or len(user.merged_profile_ids) >= MOST_MERGED
+    return Joining.CONFLICT if refused else Joining.MERGE
 
 
 class Graph(Protocol):

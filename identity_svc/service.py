@@ -40,8 +40,11 @@ class IdentityServicer(IdentityServiceServicer):
         resolutions = await self._store.resolve(request.workspace, request.items)
         response = identity_service_pb2.BatchResolveIdentitiesResponse()
         add = response.results.add
-        for profile_id, assurance, merged, conflict in resolutions:
-            add(profile_id=profile_id, assurance=assurance, merged_profile_ids=merged, conflict=conflict)
+        last = {found.profile_id: index for index, found in enumerate(resolutions) if found.merged_profile_ids}
+        for index, (profile_id, assurance, merged, conflict) in enumerate(resolutions):
+            # Once a profile: repeated with each result, a long list would outgrow the message.
+            named = merged if merged and last[profile_id] == index else ()
+            add(profile_id=profile_id, assurance=assurance, merged_profile_ids=named, conflict=conflict)
         return response
 
     async def GetProfile(

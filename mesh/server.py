@@ -18,7 +18,7 @@ from mesh.interceptors.instruments import Instruments
 from mesh.interceptors.server import ServerInterceptor
 from mesh.settings import SettingsError, setting
 
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
 
 # Long enough for a watching client to take the address out before we refuse its calls.
 DRAIN_LEAD_SECONDS: Final = 0.1

@@ -16,7 +16,15 @@ from clew.event.v1.event_pb2 import WARNING_CONTEXT_TYPE, WARNING_IDENTITY_TOKEN
 from clew.event.v1.event_pb2 import Warning as EventWarning
 from gateway.decode.preferences import join_preferences, rudder_preferences, segment_preferences
 from gateway.decode.text import MEMBERS, is_deeper, join_members, parse_strict, too_deep
-from gateway.decode.types import EMPTY_CONTEXT, MALFORMED_PREFERENCES, MAX_DEPTH, DecodedContext
+from gateway.decode.types import (
+    EMPTY_CONTEXT,
+    MALFORMED_PREFERENCES,
+    MAX_DEPTH,
+    MAX_LOCALE_CHARS,
+    MAX_URL_CHARS,
+    MAX_USER_AGENT_CHARS,
+    DecodedContext,
+)
 
 _MOST_TOKEN_CHARS: Final = 8_192
 _MOST_IP_CHARS: Final = 45
@@ -139,11 +147,11 @@ class _Reader:
             return EMPTY_CONTEXT
         return DecodedContext(
             serialized=context.SerializeToString(),
-            user_agent=context.user_agent,
+            user_agent=context.user_agent[:MAX_USER_AGENT_CHARS],
             ip=self._ip,
-            page_url=context.page.url,
-            page_referrer=context.page.referrer,
-            locale=context.locale,
+            page_url=context.page.url[:MAX_URL_CHARS],
+            page_referrer=context.page.referrer[:MAX_URL_CHARS],
+            locale=context.locale[:MAX_LOCALE_CHARS],
             category_preferences=preferences,
             traits_json=context.traits_json,
             identity_token=self._token,

@@ -14,7 +14,7 @@ from gateway.decode.errors import Rejection, UnreadableBody
 from gateway.decode.split import refuse_too_many, split_array, split_batch
 from gateway.decode.text import MEMBERS, parse_strict
 from gateway.decode.times import parse_time
-from gateway.decode.types import MAX_EVENT_BYTES
+from gateway.decode.types import MAX_EVENT_BYTES, MAX_SHARED_BYTES, MAX_SHARED_BYTES_IN_ALL
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n"
@@ -112,13 +112,17 @@ def _batch(rest: bytes, events: list[bytes]) -> Envelope:
         raise UnreadableBody(f"the members beside `batch` cannot be read: {rejection.detail}") from None
     write_key, sent_at = members.get("writeKey"), members.get("sentAt")
     sent_ns = parse_time(sent_at)
+    context, integrations = _shared(rest, members, "context"), _shared(rest, members, "integrations")
+    shared = len(context) + len(integrations)
+    if shared > MAX_SHARED_BYTES or shared * len(events) > MAX_SHARED_BYTES_IN_ALL:
+        raise UnreadableBody("the context beside `batch` is too large for so many events; put it into the events")
     return Envelope(
         events=events,
         write_key=write_key if type(write_key) is str else "",
         sent_ns=sent_ns,
         sent_unreadable=sent_ns is None and sent_at is not None,
-        context=_shared(rest, members, "context"),
-        integrations=_shared(rest, members, "integrations"),
+        context=context,
+        integrations=integrations,
     )
 
 

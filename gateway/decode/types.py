@@ -20,6 +20,16 @@ MAX_MESSAGE_ID_CHARS: Final = 100
 """Most characters of a message id."""
 MAX_ID_CHARS: Final = 256
 """Most characters of an anonymous, user, group or previous id."""
+MAX_USER_AGENT_CHARS: Final = 2_048
+"""Most characters of a user agent that enrichment looks at; the context keeps it whole."""
+MAX_URL_CHARS: Final = 8_192
+"""Most characters of a page's or referrer's URL that enrichment looks at; the context keeps it whole."""
+MAX_LOCALE_CHARS: Final = 64
+"""Most characters of a locale that enrichment looks at; the context keeps it whole."""
+MAX_SHARED_BYTES: Final = 16_384
+"""Most bytes that the context and integrations beside a batch add to each of its events."""
+MAX_SHARED_BYTES_IN_ALL: Final = 8 << 20
+"""Most bytes that they add to all events of a request together: a small body must not become a huge one."""
 MAX_PAYLOAD_BYTES: Final = 524_288
 """Most bytes that are kept of a rejected event; of a longer one, the beginning."""
 

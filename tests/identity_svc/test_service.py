@@ -51,6 +51,16 @@ def test_a_batch_is_answered_in_order(grpc_stub: Any) -> None:
     assert [r.conflict for r in (visitor, user, merged, other)] == [False, False, False, True]
 
 
+def test_merged_profiles_are_named_once_a_profile(grpc_stub: Any) -> None:
+    """With the last result of the profile, complete: so an answer cannot outgrow the largest message."""
+    queries = [messages.IdentityQuery(anonymous_id=f"a{number}") for number in range(3)]
+    logins = [messages.IdentityQuery(anonymous_id=f"a{number}", user_id="u1") for number in range(3)]
+    results = resolve(grpc_stub, "once", messages.IdentityQuery(user_id="u1"), *queries, *logins, logins[0])
+    visitors = [result.profile_id for result in results[1:4]]
+    assert {result.profile_id for result in results[4:]} == {results[0].profile_id}
+    assert [list(result.merged_profile_ids) for result in results[4:]] == [[], [], [], visitors]
+
+
 def test_a_profile_is_returned_under_any_of_its_names(grpc_stub: Any, clock: FixedClock) -> None:
     """By id in any spelling, by a merged id, by an identifier; with identifiers, proofs and times."""
     visitor, user, _ = resolve(

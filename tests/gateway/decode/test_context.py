@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from clew.enrich.v1.enrich_service_pb2 import EnrichmentQuery
 from clew.event.v1.context_pb2 import Context
 from clew.event.v1.event_pb2 import EVENT_TYPE_TRACK, WARNING_CONTEXT_TYPE, WARNING_IDENTITY_TOKEN_INVALID
 from gateway.decode import decode_request
 from gateway.decode.context import decode_context
 from gateway.decode.errors import Rejection
 from gateway.decode.types import EMPTY_CONTEXT, MALFORMED_PREFERENCES, DecodedContext
+from mesh.validation import validate
 
 RECEIVED_NS = 1_795_446_670_000_000_000
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1MSJ9.c2lnbmF0dXJl"
@@ -247,3 +249,19 @@ def test_depth_counts_from_the_event() -> None:
     assert decode_context(b'{"a":' * 15 + b"1" + b"}" * 15).serialized
     with pytest.raises(Rejection):
         decode_context(b'{"a":' * 16 + b"1" + b"}" * 16)
+
+
+def test_what_enrichment_looks_at_is_cut_to_its_contract_and_kept_whole_in_the_context() -> None:
+    """One overlong field would otherwise have a whole batch of other people's events refused."""
+    long = {"userAgent": "u" * 3_000, "locale": "l" * 70, "page": {"url": "p" * 9_000, "referrer": "r" * 9_000}}
+    decoded = decode_context(json.dumps(long).encode())
+    query = EnrichmentQuery(
+        user_agent=decoded.user_agent,
+        page_url=decoded.page_url,
+        page_referrer=decoded.page_referrer,
+        locale=decoded.locale,
+    )
+    validate(query)
+    assert [len(query.user_agent), len(query.page_url), len(query.page_referrer)] == [2_048, 8_192, 8_192]
+    kept = Context.FromString(decoded.serialized)
+    assert (len(kept.user_agent), len(kept.page.url), len(kept.locale)) == (3_000, 9_000, 70)

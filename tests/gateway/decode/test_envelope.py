@@ -213,3 +213,15 @@ def test_broken_text_full_of_quotes_costs_linear_time() -> None:
     """A megabyte of escaped quotes that open nothing is split in well under a second."""
     request = decode(b'{"batch":[{"a":"x"y' + b'\\"' * 500_000 + b"},%s]}" % (SEEN % 2))
     assert (ids(request), request.count) == (["m-2"], 2)
+
+
+def test_what_stands_beside_a_batch_cannot_make_it_huge() -> None:
+    """It is added to every event: a body of 200 KB must not become a batch of 80 MB on its way through the services."""
+    context = json.dumps({"locale": "x" * 4_000}).encode()
+    few, many = (b",".join(SEEN % number for number in range(count)) for count in (100, 2_500))
+    assert len(decode(b'{"context":%s,"batch":[%s]}' % (context, few)).events) == 100
+    with pytest.raises(UnreadableBody, match="too large for so many events"):
+        decode(b'{"context":%s,"batch":[%s]}' % (context, many))
+    large = json.dumps({"locale": "x" * 17_000}).encode()
+    with pytest.raises(UnreadableBody, match="put it into the events"):
+        decode(b'{"context":%s,"batch":[%s]}' % (large, SEEN % 1))

@@ -117,10 +117,14 @@ class ResolvedIdentity(message.Message):
     assurance: identifier_pb2.Assurance.ValueType
     """How well it is known who this event is from: by this item's own evidence, not by what others proved."""
     conflict: builtins.bool
-    """The item's identifiers belong to different users, so that they were not joined; the profile is the user id's."""
+    """The item's identifiers belong to different users, or the user's profile has 250 merged ones already, so that they were not joined;
+    the profile is the user id's.
+    """
     @builtins.property
     def merged_profile_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Profiles that were merged into this one; decisions on record under their ids count for this person."""
+        """Profiles that were merged into this one, at most 250; decisions on record under their ids count for this person. A response names
+        them once: with the last result that has this profile.
+        """
 
     def __init__(
         self,
