@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import capture_logs
 
+from mesh.bus.embedded import start_embedded
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings, QuietLog, is_retriable, producer_config, read_properties
 from mesh.bus.mock_cluster import MockCluster, MockClusterError
 from mesh.bus.port import Record
+from mesh.errors import BusUnavailable
 from mesh.settings import SettingsError, read_settings
 from tests.mesh.bus.brokers import read_topic
 
@@ -170,3 +173,35 @@ def test_the_mock_cluster_says_what_it_refuses(cluster: MockCluster) -> None:
     with pytest.raises(MockClusterError, match="already exists"):
         cluster.create_topic("t", 6)
     cluster.close()
+
+
+async def test_a_broker_that_was_never_there_fails_batches_in_time(cluster: MockCluster) -> None:
+    """A process that starts before its broker answers in time all the same, and works once the broker is there."""
+    cluster.stop_brokers()
+    async with bus_on(cluster, delivery_seconds=1.0) as bus:
+        async with asyncio.timeout(4):
+            failures = await bus.produce([Record("t", b"k", b"1")])
+        with pytest.raises(BusUnavailable):
+            await bus.check()
+        cluster.start_brokers()
+        await bus.check()
+
+    assert [failure.retriable for failure in failures] == [True]
+
+
+async def test_a_broker_that_hangs_fails_batches_in_time() -> None:
+    """A broker that takes connections and never answers is an outage too, for records that it holds already as well."""
+    process, bootstrap = start_embedded()
+    bus = KafkaBus(KafkaSettings(bootstrap, delivery_seconds=2.0, close_seconds=0.5))
+    try:
+        assert await bus.produce([Record("t", b"k", b"1")]) == []
+        process.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(6):
+            failures = await bus.produce([Record("t", b"k", b"2")])
+    finally:
+        process.send_signal(signal.SIGCONT)
+        await bus.close()
+        process.terminate()
+        process.wait(10)
+
+    assert [failure.retriable for failure in failures] == [True]
