@@ -16,7 +16,7 @@ from gateway.credentials import Credentials
 from gateway.decode.types import DecodedEvent, DecodedRequest
 from gateway.errors import UnknownWriteKey
 from gateway.sources import Source, Sources
-from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials
+from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials, UpstreamUnavailable
 from mesh.jwt import Claims, IssuerVerifiers
 
 
@@ -47,13 +47,20 @@ class Admission:
             raise UnknownWriteKey("the write key belongs to no source; copy it again from the source's settings")
         return source
 
-    async def proven(self, credentials: Credentials, decoded: DecodedRequest) -> frozenset[int]:
-        """The indices of the events whose user id a token proves; an event whose own token does not gets a warning.
+    async def subject(self, credentials: Credentials) -> str:
+        """Whose bearer token came with the request.
 
         Raises:
-            InvalidToken: The request's bearer token does not hold.
+            InvalidToken: It does not hold.
+            UpstreamUnavailable: Its issuer's keys cannot be had, so that nothing is known about it.
         """
-        subject = (await self._tokens.verify(credentials.bearer)).subject if credentials.bearer else ""
+        return (await self._tokens.verify(credentials.bearer)).subject
+
+    async def proven(self, subject: str, decoded: DecodedRequest) -> frozenset[int]:
+        """The indices of the events whose user id a token proves; an event whose own token does not gets a warning.
+
+        `subject` is that of the request's bearer token; empty when there is none.
+        """
         found: set[int] = set()
         for event in decoded.events:
             if (subject and event.user_id == subject) or (event.context.identity_token and await self._proves(event)):
@@ -63,7 +70,7 @@ class Admission:
     async def _proves(self, event: DecodedEvent) -> bool:
         try:
             claims = await self._tokens.verify(event.context.identity_token)
-        except InvalidToken:
+        except (InvalidToken, UpstreamUnavailable):
             event.warnings.append(EventWarning.WARNING_IDENTITY_TOKEN_INVALID)
             return False
         if claims.subject != event.user_id:

@@ -1,6 +1,5 @@
 """One request for events, from its credentials to its outcomes: the HTTP and the gRPC door lead here."""
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -12,8 +11,7 @@ from gateway.credentials import Credentials
 from gateway.decode.types import DecodedRequest
 from gateway.pipeline import Pipeline
 from gateway.stats import Stats
-from mesh.deadline import remaining
-from mesh.errors import ClewError, DeadlineExceeded
+from mesh.errors import ClewError
 
 EMPTY = DecodedRequest(write_key="", events=[], rejected=[], count=0)
 
@@ -46,17 +44,20 @@ class Collector:
         """
         if credentials.write_key:
             self._admission.source(credentials)
+        subject = await self._admission.subject(credentials) if credentials.bearer else ""
         decoded = decode()
         credentials = credentials.or_write_key(decoded.write_key)
         source = self._admission.source(credentials)
-        proven = await self._admission.proven(credentials, decoded)
+        proven = await self._admission.proven(subject, decoded)
         submission = Submission(
             source=source,
             decoded=decoded,
             trace=span.get_span_context(),
             received_ns=received_ns,
             client_ip=client_ip,
-            deadline=time.monotonic() + remaining(self._request_seconds),
+            # Not the caller's own: requests share batches, and one caller's haste must not cut the others short. A gRPC
+            # caller whose deadline passes is cancelled, and leaves its batch by itself.
+            deadline=time.monotonic() + self._request_seconds,
             size=size,
             proven=proven,
         )
@@ -72,16 +73,9 @@ class Collector:
             return
         self._stats.begin(submission)
         try:
-            await self._submit(submission)
+            await self._pipeline.submit(submission)
         except ClewError as error:
             submission.error = error
             raise
         finally:
             self._stats.end(submission)
-
-    async def _submit(self, submission: Submission) -> None:
-        try:
-            async with asyncio.timeout(submission.deadline - time.monotonic()):
-                await self._pipeline.submit(submission)
-        except TimeoutError as error:
-            raise DeadlineExceeded("the events were not acknowledged in time; send the same ones again") from error

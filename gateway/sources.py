@@ -8,6 +8,7 @@ so that a copy of the configuration is no list of working keys.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -32,9 +33,9 @@ class Source:
 class _SourceEntry(msgspec.Struct, forbid_unknown_fields=True):
     """One entry of the sources file, as it stands there."""
 
-    workspace: str
-    name: str
-    write_key_sha256: str
+    workspace: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    write_key_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     purposes: list[str] = msgspec.field(default_factory=lambda: list(_PURPOSES))
 
 

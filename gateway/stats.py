@@ -52,7 +52,7 @@ class Stats:
         """A request's events have left the pipeline, with an outcome each or with none."""
         self.in_flight -= submission.count
         source = submission.source.name
-        if len(submission.outcomes) == 1 and submission.error is None:
+        if submission.count == 1 == len(submission.outcomes) and submission.error is None:
             (outcome,) = submission.outcomes.values()
             self._add(source, verdict_name(outcome), reason_name(outcome), 1)
             return

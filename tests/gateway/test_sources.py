@@ -46,10 +46,13 @@ def test_a_source_may_collect_for_some_purposes_only(tmp_path: Path) -> None:
     [
         ("not json", "cannot be used"),
         ([{"workspace": "w", "name": "n"}], "write_key_sha256"),
-        ([{"workspace": "w", "name": "n", "write_key_sha256": "h", "colour": 1}], "colour"),
-        ([{"workspace": "w", "name": "n", "write_key_sha256": "h", "purposes": ["fun"]}], "fun"),
-        ([{"workspace": "w", "name": "n", "write_key_sha256": "h", "purposes": []}], "none"),
-        ([{"workspace": "w", "name": n, "write_key_sha256": "h"} for n in ("a", "b")], "'b'"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "the key in clear"}], "write_key_sha256"),
+        ([{"workspace": "", "name": "n", "write_key_sha256": "0" * 64}], "workspace"),
+        ([{"workspace": "w" * 65, "name": "n", "write_key_sha256": "0" * 64}], "workspace"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "colour": 1}], "colour"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": ["fun"]}], "fun"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": []}], "none"),
+        ([{"workspace": "w", "name": n, "write_key_sha256": "0" * 64} for n in ("a", "b")], "'b'"),
     ],
 )
 def test_a_wrong_file_is_refused_and_the_message_names_what_is_wrong(
