@@ -1,23 +1,24 @@
 """Who sends, and what do they prove? Turns a decoded request into a submission, or refuses it.
 
 A write key names a source and lets it collect: user ids that come with it are *asserted*. A user id is *verified*
-only where a token's
-subject is that very id: one bearer token for the request, or one identity token in an event's context, for client
-libraries that cannot
-set headers.
+only where a token's subject is that very id: one bearer token for the request, or one identity token in an event's
+context, for client libraries that cannot set headers.
 
 Failure policy: closed for the request's own credentials (401), open for an event's identity token, which can only
-raise the assurance:
-the event is kept as asserted, with a warning.
+raise the assurance: the event is kept as asserted, with a warning.
 """
 
 from clew.event.v1.event_pb2 import Warning as EventWarning
 from gateway.credentials import Credentials
-from gateway.decode.types import DecodedEvent, DecodedRequest
+from gateway.decode.types import DecodedRequest
 from gateway.errors import UnknownWriteKey
 from gateway.sources import Source, Sources
 from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials, UpstreamUnavailable
 from mesh.jwt import Claims, IssuerVerifiers
+
+_MOST_BAD_TOKENS = 16
+_INVALID = EventWarning.WARNING_IDENTITY_TOKEN_INVALID
+_WRONG_SUBJECT = EventWarning.WARNING_IDENTITY_TOKEN_SUBJECT
 
 
 class Admission:
@@ -62,21 +63,17 @@ class Admission:
         `subject` is that of the request's bearer token; empty when there is none.
         """
         found: set[int] = set()
+        tokens = _IdentityTokens(self._tokens)
         for event in decoded.events:
-            if (subject and event.user_id == subject) or (event.context.identity_token and await self._proves(event)):
+            if subject and event.user_id == subject:
                 found.add(event.index)
+            elif event.context.identity_token:
+                holder = await tokens.holder(event.context.identity_token)
+                if holder and holder == event.user_id:
+                    found.add(event.index)
+                else:
+                    event.warnings.append(_WRONG_SUBJECT if holder else _INVALID)
         return frozenset(found)
-
-    async def _proves(self, event: DecodedEvent) -> bool:
-        try:
-            claims = await self._tokens.verify(event.context.identity_token)
-        except (InvalidToken, UpstreamUnavailable):
-            event.warnings.append(EventWarning.WARNING_IDENTITY_TOKEN_INVALID)
-            return False
-        if claims.subject != event.user_id:
-            event.warnings.append(EventWarning.WARNING_IDENTITY_TOKEN_SUBJECT)
-            return False
-        return True
 
     async def administrator(self, credentials: Credentials, scope: str) -> Claims:
         """The claims of a bearer token that carries the scope.
@@ -92,3 +89,29 @@ class Admission:
         if scope not in claims.scopes:
             raise InsufficientScope(scope)
         return claims
+
+
+class _IdentityTokens:
+    """The identity tokens of one request: each is checked once, and after too many bad ones no other.
+
+    A check of a bad token costs as much as carrying ten events, and its outcome is remembered nowhere else.
+    """
+
+    def __init__(self, verifiers: IssuerVerifiers) -> None:
+        self._verifiers = verifiers
+        self._holders: dict[str, str] = {}
+        self._bad = 0
+
+    async def holder(self, token: str) -> str:
+        """Whose token it is; empty when it does not hold, or is not looked at any more."""
+        holder = self._holders.get(token)
+        if holder is None:
+            holder = self._holders[token] = await self._check(token) if self._bad < _MOST_BAD_TOKENS else ""
+        return holder
+
+    async def _check(self, token: str) -> str:
+        try:
+            return (await self._verifiers.verify(token)).subject
+        except (InvalidToken, UpstreamUnavailable):
+            self._bad += 1
+            return ""

@@ -40,37 +40,42 @@ ItemT = TypeVar("ItemT", bound=Batchable)
 class Turn:
     """A batch's place in the sequence."""
 
-    __slots__ = ("_before", "_release", "_served")
+    __slots__ = ("_before", "_released", "_start_next", "served")
 
-    def __init__(self, before: asyncio.Future[None] | None, release: Callable[[], None]) -> None:
+    def __init__(self, before: asyncio.Future[None] | None, start_next: Callable[[], None]) -> None:
         self._before = before
-        self._release = release
-        self._served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start_next = start_next
+        self._released = False
+        self.served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the next batch's turn has come."""
 
     def release(self) -> None:
-        """Let the next batch start."""
-        self._release()
+        """Let the next batch start; once is enough."""
+        if not self._released:
+            self._released = True
+            self._start_next()
 
     async def come(self) -> None:
-        """Wait until every batch before this one has served its turn or ended."""
+        """Wait until every batch before this one has served its turn."""
         if self._before is not None and not self._before.done():
-            # Shared with nobody else, but a batch that is cancelled while it waits must not end its predecessor's turn.
+            # A batch that is cancelled while it waits must not end its predecessor's turn.
             await asyncio.shield(self._before)
-        self._before = None
 
     def serve(self) -> None:
-        """Let the turn of the next batch come."""
-        if not self._served.done():
-            self._served.set_result(None)
+        """Let the turn of the next batch come, though not before this one's would have."""
+        if self._before is not None and not self._before.done():
+            self._before.add_done_callback(lambda _: self._end())
+        else:
+            self._end()
 
-    @property
-    def served(self) -> asyncio.Future[None]:
-        """Done once the next batch's turn has come."""
-        return self._served
+    def _end(self) -> None:
+        self._before = None
+        if not self.served.done():
+            self.served.set_result(None)
 
 
 RunBatch = Callable[[list[ItemT], Turn], Awaitable[None]]
-"""Carries a batch; it ends when the batch is done. Whatever it has not released or served by then counts as done."""
+"""Carries a batch. By its end it has released the next batch and served its turn, even if it did neither itself."""
 
 
 class _Waiting(Generic[ItemT]):
@@ -87,12 +92,13 @@ class _Waiting(Generic[ItemT]):
 class _Flight(Generic[ItemT]):
     """One batch under way."""
 
-    __slots__ = ("members", "task", "waiting")
+    __slots__ = ("members", "task", "turn", "waiting")
 
-    def __init__(self, members: list[_Waiting[ItemT]]) -> None:
+    def __init__(self, members: list[_Waiting[ItemT]], turn: Turn, task: asyncio.Task[None]) -> None:
         self.members = members
+        self.turn = turn
+        self.task = task
         self.waiting = len(members)
-        self.task: asyncio.Task[None] | None = None
 
 
 class Coalescer(Generic[ItemT]):
@@ -147,23 +153,35 @@ class Coalescer(Generic[ItemT]):
         self._queued_count += count
         self._queued_bytes += size
         if not self._under_way:
-            self._start_next()
+            # What the loop has read from other connections in this same turn comes along, at no delay.
+            self._under_way = True
+            asyncio.get_running_loop().call_soon(self._start_next)
         try:
             await waiting.done
         except asyncio.CancelledError:
             self._abandon(waiting)
             raise
+        finally:
+            # A failure's traceback holds this frame: it must not lead back to the failure, or both stay in memory.
+            del waiting
 
     def _start_next(self) -> None:
         members = self._take()
         self._under_way = bool(members)
         if not members:
             return
-        flight = _Flight(members)
+        turn = Turn(self._last_turn, self._start_next)
+        self._last_turn = turn.served
+        task = asyncio.get_running_loop().create_task(self._carry(members, turn))
+        flight = _Flight(members, turn, task)
         for member in members:
             member.flight = flight
         self._flights.add(flight)
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight))
+        # Not at the end of the coroutine: a task that is cancelled before its first step runs none of its code.
+        task.add_done_callback(lambda _: self._land(flight))
+
+    async def _carry(self, members: list[_Waiting[ItemT]], turn: Turn) -> None:
+        await self._run([member.item for member in members], turn)
 
     def _take(self) -> list[_Waiting[ItemT]]:
         """The next items that fit into one batch; those that waited too long are refused on the way."""
@@ -186,38 +204,23 @@ class Coalescer(Generic[ItemT]):
             size += item.size
         return members
 
-    async def _fly(self, flight: _Flight[ItemT]) -> None:
-        released = False
-
-        def release() -> None:
-            nonlocal released
-            if not released:
-                released = True
-                self._start_next()
-
-        turn = Turn(self._last_turn, release)
-        self._last_turn = turn.served
-        failure: BaseException | None = None
-        try:
-            await self._run([member.item for member in flight.members], turn)
-        except BaseException as error:  # noqa: BLE001 - every caller must learn of it, whatever it is
-            failure = error
-        finally:
-            self._flights.discard(flight)
-            self._settle(flight, failure)
-            turn.serve()
-            release()
-
-    def _settle(self, flight: _Flight[ItemT], failure: BaseException | None) -> None:
+    def _land(self, flight: _Flight[ItemT]) -> None:
+        self._flights.discard(flight)
+        task = flight.task
+        failure = None if task.cancelled() else task.exception()
         for member in flight.members:
             if member.done.done():
                 continue
-            if failure is None:
-                member.done.set_result(None)
-            elif isinstance(failure, asyncio.CancelledError):
+            if task.cancelled():
                 member.done.cancel()
-            else:
+            elif failure is not None:
                 member.done.set_exception(failure)
+            else:
+                member.done.set_result(None)
+        # As in `submit`: the task's failure holds the list, and its members lead to the task.
+        flight.members.clear()
+        flight.turn.serve()
+        flight.turn.release()
 
     def _abandon(self, waiting: _Waiting[ItemT]) -> None:
         flight = waiting.flight
@@ -227,10 +230,12 @@ class Coalescer(Generic[ItemT]):
             self._queued_bytes -= waiting.item.size
             return
         flight.waiting -= 1
-        if flight.waiting == 0 and flight.task is not None:
+        if flight.waiting == 0:
             flight.task.cancel()
 
     async def drain(self) -> None:
         """Wait until every batch that was taken is done."""
         while self._flights or self._queue:
-            await asyncio.gather(*(flight.task for flight in self._flights if flight.task), return_exceptions=True)
+            await asyncio.gather(*(flight.task for flight in self._flights), return_exceptions=True)
+            # Callers and the next batch learn of the end in callbacks of their own.
+            await asyncio.sleep(0)

@@ -79,3 +79,5 @@ class Collector:
             raise
         finally:
             self._stats.end(submission)
+            # Its traceback leads to this request: together they would stay in memory until a garbage collection.
+            submission.error = None

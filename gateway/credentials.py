@@ -3,6 +3,7 @@
 import base64
 import binascii
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ def read_credentials(authorization: str | None, write_key_header: str | None) ->
             return Credentials(write_key)
 
 
+# The write keys of one deployment are few and no secrets; tokens are never kept.
+@lru_cache(maxsize=1024)
 def _basic_user(encoded: str) -> str:
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()

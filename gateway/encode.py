@@ -7,6 +7,8 @@ serializing the parts anew.
 A test reads the result back with Confluent's own deserializer.
 """
 
+from functools import lru_cache
+
 from opentelemetry.trace import SpanContext
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
@@ -34,6 +36,7 @@ def _tag(field_name: str) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED)
 
 
+@lru_cache(maxsize=65_536)
 def varint(value: int) -> bytes:
     """A base-128 varint (protobuf encoding, "Base 128 Varints")."""
     out = bytearray()

@@ -18,7 +18,7 @@ Failure policy, stage by stage:
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -26,20 +26,20 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
 
-from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
+from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED, FilterReason, Verdict
 from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.consent.v1.consent_service_pb2 import BatchCheckConsentsRequest, ConsentQuery
 from clew.enrich.v1.enrich_service_pb2 import BatchEnrichEventsRequest, EnrichmentQuery
-from clew.event.v1.event_pb2 import EventType
+from clew.event.v1.event_pb2 import EVENT_TYPE_ALIAS
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
 from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
-from gateway.coalesce import Coalescer
+from gateway.coalesce import Coalescer, Turn
 from gateway.encode import Encoder, owned_events
 from gateway.upstreams import Upstreams
 from mesh.bus.port import Bus, DeliveryFailure, Record
 from mesh.deadline import deadline_scope, remaining
-from mesh.errors import BusUnavailable, Internal, InvalidArgument
+from mesh.errors import BusUnavailable, ClewError, DeadlineExceeded, Internal, InvalidArgument
 from mesh.status import error_from_rpc
 
 _MAX_LINKS = 32
@@ -76,13 +76,22 @@ class Pipeline:
         """Wait until all that was taken is acknowledged or refused."""
         await asyncio.gather(*(coalescer.drain() for coalescer in self._coalescers.values()))
 
-    async def _carry(self, submissions: list[Submission], release: Callable[[], None]) -> None:
+    async def _carry(self, submissions: list[Submission], turn: Turn) -> None:
         admitted = Admitted(submissions[0].source.workspace, submissions, owned_events(submissions))
-        with self._batch_span(admitted), deadline_scope(_budget(submissions), fresh=True):
-            resolved = await self.resolve(admitted)
-            decided = await self.decide(resolved)
-            enriched = await self.enrich(decided)
-            await self.publish(enriched, release)
+        seconds = _budget(submissions)
+        try:
+            async with asyncio.timeout(seconds):
+                with self._batch_span(admitted), deadline_scope(seconds, fresh=True):
+                    resolved = await self.resolve(admitted)
+                    # Here and not at the end: while this batch is decided and enriched the next one is resolved.
+                    turn.release()
+                    decided = await self.decide(resolved)
+                    enriched = await self.enrich(decided)
+                    # One visitor's events keep their order: a batch hands over to Kafka when all before it have.
+                    await turn.come()
+                    await self.publish(enriched, turn)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the events were not acknowledged in time; send the same ones again") from error
 
     async def resolve(self, batch: Admitted) -> Resolved:
         """Who is it? Events that carry the same identifiers share one query."""
@@ -153,24 +162,22 @@ class Pipeline:
         serialized = [result.SerializeToString() for result in response.results]
         return Enriched(batch.admitted, batch.allowed, [serialized[position] for position in positions])
 
-    async def publish(self, batch: Enriched, release: Callable[[], None]) -> None:
-        """Hand everything to Kafka in order, let the next batch go, then wait for the acknowledgements."""
-        submissions = batch.admitted.submissions
+    async def publish(self, batch: Enriched, turn: Turn) -> None:
+        """Hand everything to Kafka in order, let the next batch do so, then wait for the acknowledgements."""
         records, owners = self._records(batch)
         if not records:
-            release()
             return
         with self._publish_span(len(records)):
             delivery = self._bus.produce(records)
-            release()
+            turn.serve()
             # Cancelling a batch must not cancel the future that the bus is going to resolve.
             failures = await asyncio.shield(delivery)
             if failures:
                 _fail(failures, owners)
         for item in batch.allowed:
             event, submission = item.owned
-            submission.outcomes[event.index] = Outcome(event.message_id, Verdict.VERDICT_ACCEPTED)
-        for submission in submissions:
+            submission.outcomes[event.index] = Outcome(event.message_id, VERDICT_ACCEPTED)
+        for submission in batch.admitted.submissions:
             _settle_rejected(submission)
 
     def _records(self, batch: Enriched) -> tuple[list[Record], list[Submission]]:
@@ -213,22 +220,26 @@ class Pipeline:
 
 
 def _budget(submissions: list[Submission]) -> float:
-    """What is left for the batch: the latest deadline of its requests. One that is earlier leaves by itself."""
-    return max(submission.deadline for submission in submissions) - time.monotonic()
+    """Seconds that the batch may take: the earliest deadline of its requests, so that each is answered in time."""
+    return min(submission.deadline for submission in submissions) - time.monotonic()
 
 
 @contextmanager
 def _errors_of(service: str) -> Iterator[None]:
     try:
         yield
-    except grpc.aio.AioRpcError as call_error:
-        error = error_from_rpc(call_error, service)
-        if isinstance(error, InvalidArgument):
-            # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would
-            # make the clients of the whole batch drop their events.
-            _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
-            raise Internal("a batch could not be carried; send the same events again") from call_error
-        raise error from call_error
+    except grpc.aio.AioRpcError as error:
+        raise _refusal(error, service) from error
+
+
+def _refusal(call_error: grpc.aio.AioRpcError, service: str) -> ClewError:
+    error = error_from_rpc(call_error, service)
+    if isinstance(error, InvalidArgument):
+        # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would make
+        # the clients of the whole batch drop their events.
+        _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
+        return Internal("a batch could not be carried; send the same events again")
+    return error
 
 
 def _identity_keys(events: list[Owned]) -> tuple[list[_IdentityKey], list[int]]:
@@ -253,7 +264,7 @@ def _identity_keys(events: list[Owned]) -> tuple[list[_IdentityKey], list[int]]:
 
 def _identity_key(owned: Owned) -> _IdentityKey:
     event, submission = owned
-    previous_id = event.previous_id if event.type == EventType.EVENT_TYPE_ALIAS else ""
+    previous_id = event.previous_id if event.type == EVENT_TYPE_ALIAS else ""
     return event.anonymous_id, event.user_id, event.index in submission.proven, previous_id
 
 

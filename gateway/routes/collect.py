@@ -6,10 +6,12 @@ with five of them); what is wrong with single events stands in its body.
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, Status, StatusCode, Tracer
 
+from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED
 from clew.event.v1.event_pb2 import EventType
 from gateway.batch import Outcome
 from gateway.collect import Collector
@@ -38,6 +40,13 @@ PATHS: dict[str, EventType.ValueType | None] = {
 """Every path that takes events, with the call that it stands for; None takes any. The short ones are analytics.js's."""
 
 _VERDICTS = ("accepted", "duplicate", "rejected", "filtered")
+# Most answers of a busy edge are this one.
+_ACCEPTED = (
+    b'{"success":true,"accepted":1,"duplicate":0,"rejected":0,"filtered":0,'
+    b'"events":[{"messageId":%s,"verdict":"accepted"}]}'
+)
+_NO_PARENT = Context()
+_text = msgspec.json.Encoder().encode
 
 
 def collect_handler(
@@ -75,12 +84,14 @@ def collect_handler(
     return handle
 
 
-def _parent(headers: Headers) -> Context | None:
+def _parent(headers: Headers) -> Context:
     value = headers.get("traceparent")
-    if value is None or len(headers.get_all("traceparent")) > 1:
-        return Context()
+    if value is None:
+        return _NO_PARENT
+    if len(headers.get_all("traceparent")) > 1:
+        return _NO_PARENT
     context = parse_traceparent(value, ",".join(headers.get_all("tracestate")))
-    return trace.set_span_in_context(NonRecordingSpan(context), Context()) if context else Context()
+    return trace.set_span_in_context(NonRecordingSpan(context), Context()) if context else _NO_PARENT
 
 
 def _credentials(headers: Headers) -> Credentials:
@@ -106,6 +117,8 @@ def _end(span: Span, status: int) -> None:
 
 
 def _answer(outcomes: list[Outcome]) -> Response:
+    if len(outcomes) == 1 and outcomes[0].verdict == VERDICT_ACCEPTED:
+        return Response(200, _ACCEPTED % _text(outcomes[0].message_id))
     events = [_event(outcome) for outcome in outcomes]
     counts = dict.fromkeys(_VERDICTS, 0)
     for event in events:

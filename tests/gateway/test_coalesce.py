@@ -1,13 +1,13 @@
 """Natural batching: alone at once, together when busy, in order, bounded, and never working for nobody."""
 
 import asyncio
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.coalesce import Coalescer
-from mesh.errors import Overloaded
+from gateway.coalesce import Coalescer, Turn
+from mesh.errors import DeadlineExceeded, Overloaded
 
 
 @dataclass(slots=True, eq=False)
@@ -17,6 +17,7 @@ class Item:
     name: str
     count: int = 1
     size: int = 10
+    deadline: float = field(default_factory=lambda: time.monotonic() + 60)
 
 
 @dataclass(slots=True)
@@ -28,14 +29,15 @@ class Carrier:
     cancelled: int = 0
     failure: Exception | None = None
     release_early: bool = False
+    served: list[str] = field(default_factory=list)
 
-    async def run(self, items: list[Item], release: Callable[[], None]) -> None:
+    async def run(self, items: list[Item], turn: Turn) -> None:
         """Carry one batch."""
         gate = asyncio.Event()
         self.gates.append(gate)
         self.batches.append([item.name for item in items])
         if self.release_early:
-            release()
+            turn.release()
         try:
             await gate.wait()
         except asyncio.CancelledError:
@@ -43,11 +45,23 @@ class Carrier:
             raise
         if self.failure is not None:
             raise self.failure
+        await turn.come()
+        self.served.extend(item.name for item in items)
+        turn.serve()
 
 
 async def _settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def _submit(coalescer: Coalescer[Item], *items: Item) -> list[asyncio.Task[None]]:
+    """Submit the first item, and the others once it is under way."""
+    calls = [asyncio.create_task(coalescer.submit(items[0]))]
+    await _settle()
+    calls += [asyncio.create_task(coalescer.submit(item)) for item in items[1:]]
+    await _settle()
+    return calls
 
 
 async def test_a_lone_item_leaves_at_once() -> None:
@@ -61,12 +75,22 @@ async def test_a_lone_item_leaves_at_once() -> None:
     await call
 
 
+async def test_what_is_read_in_one_turn_of_the_loop_leaves_together() -> None:
+    """Requests that came in at the same moment on several connections share the first batch, at no delay."""
+    carrier = Carrier()
+    coalescer = Coalescer(carrier.run)
+    calls = [asyncio.create_task(coalescer.submit(Item(name))) for name in "abc"]
+    await _settle()
+    assert carrier.batches == [["a", "b", "c"]]
+    carrier.gates[0].set()
+    await asyncio.gather(*calls)
+
+
 async def test_what_arrives_meanwhile_leaves_together_and_in_order() -> None:
     """While one batch is under way the next one gathers; it leaves when the first is done, in order of arrival."""
     carrier = Carrier()
     coalescer = Coalescer(carrier.run)
-    calls = [asyncio.create_task(coalescer.submit(Item(name))) for name in "abcd"]
-    await _settle()
+    calls = await _submit(coalescer, *map(Item, "abcd"))
     assert carrier.batches == [["a"]]
     carrier.gates[0].set()
     await _settle()
@@ -95,7 +119,7 @@ async def test_batches_are_bounded_in_count_and_bytes() -> None:
     carrier = Carrier()
     coalescer = Coalescer(carrier.run, max_count=3, max_bytes=50)
     items = [Item("a"), Item("b", 2), Item("c", 2), Item("d", 1, 45), Item("e", 1, 45), Item("f", 9, 90)]
-    calls = [asyncio.create_task(coalescer.submit(item)) for item in items]
+    calls = await _submit(coalescer, *items)
     for number in range(6):
         await _settle()
         if number < len(carrier.gates):
@@ -108,8 +132,7 @@ async def test_too_much_waiting_is_refused_and_not_taken() -> None:
     """An item that finds the queue full is refused at once, and the others are carried."""
     carrier = Carrier()
     coalescer = Coalescer(carrier.run, max_waiting=2)
-    calls = [asyncio.create_task(coalescer.submit(Item(name))) for name in "abc"]
-    await _settle()
+    calls = await _submit(coalescer, *map(Item, "abc"))
     with pytest.raises(Overloaded):
         await coalescer.submit(Item("d"))
     assert coalescer.queued_count == 2
@@ -157,8 +180,7 @@ async def test_a_batch_is_cancelled_only_when_all_its_callers_left() -> None:
     """One caller of two leaving changes nothing; the last one leaving cancels the batch, and the next batch goes."""
     carrier = Carrier()
     coalescer = Coalescer(carrier.run)
-    calls = [asyncio.create_task(coalescer.submit(Item(name))) for name in "abcd"]
-    await _settle()
+    calls = await _submit(coalescer, *map(Item, "abcd"))
     carrier.gates[0].set()
     await _settle()
     assert carrier.batches[1] == ["b", "c", "d"]
@@ -179,8 +201,7 @@ async def test_drain_waits_for_all_that_was_taken() -> None:
     """Draining returns when nothing is under way or waiting."""
     carrier = Carrier()
     coalescer = Coalescer(carrier.run)
-    calls = [asyncio.create_task(coalescer.submit(Item(name))) for name in "ab"]
-    await _settle()
+    calls = await _submit(coalescer, *map(Item, "ab"))
     draining = asyncio.create_task(coalescer.drain())
     await _settle()
     carrier.gates[0].set()
@@ -189,3 +210,71 @@ async def test_drain_waits_for_all_that_was_taken() -> None:
     carrier.gates[1].set()
     await draining
     await asyncio.gather(*calls)
+
+
+async def test_batches_take_turns_in_the_order_in_which_they_started() -> None:
+    """A later batch that is ready first waits for its turn, so that items leave in the order in which they came."""
+    carrier = Carrier(release_early=True)
+    coalescer = Coalescer(carrier.run)
+    calls = []
+    for name in "abc":
+        calls.append(asyncio.create_task(coalescer.submit(Item(name))))
+        await _settle()
+    assert carrier.batches == [["a"], ["b"], ["c"]]
+    carrier.gates[2].set()
+    carrier.gates[1].set()
+    await _settle()
+    assert carrier.served == []
+    carrier.gates[0].set()
+    await asyncio.gather(*calls)
+    assert carrier.served == ["a", "b", "c"]
+
+
+async def test_a_batch_that_ends_before_its_turn_does_not_let_others_overtake() -> None:
+    """When the middle one of three fails early, the third still waits for the first."""
+    carrier = Carrier(release_early=True)
+    coalescer = Coalescer(carrier.run)
+    calls = []
+    for name in "abc":
+        calls.append(asyncio.create_task(coalescer.submit(Item(name))))
+        await _settle()
+    calls[1].cancel()
+    carrier.gates[2].set()
+    await _settle()
+    assert carrier.served == []
+    carrier.gates[0].set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert carrier.served == ["a", "c"]
+
+
+async def test_a_batch_that_is_cancelled_before_its_first_step_blocks_nobody() -> None:
+    """A task that is cancelled before it began runs none of its code; the batches after it go on all the same."""
+    carrier = Carrier()
+    coalescer = Coalescer(carrier.run)
+    first = asyncio.create_task(coalescer.submit(Item("a")))
+    await asyncio.sleep(0)
+    coalescer._start_next()
+    (flight,) = coalescer._flights
+    flight.task.cancel()
+    await _settle()
+    assert first.cancelled()
+    second = asyncio.create_task(coalescer.submit(Item("b")))
+    await _settle()
+    carrier.gates[-1].set()
+    await second
+    assert carrier.batches == [["b"]]
+
+
+async def test_an_item_whose_time_is_over_when_a_batch_could_take_it_is_refused() -> None:
+    """What waited until its caller is about to give up is not started: nobody would hear of it."""
+    carrier = Carrier()
+    coalescer = Coalescer(carrier.run)
+    first = asyncio.create_task(coalescer.submit(Item("a")))
+    await _settle()
+    late = asyncio.create_task(coalescer.submit(Item("b", deadline=time.monotonic())))
+    await _settle()
+    carrier.gates[0].set()
+    await first
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert carrier.batches == [["a"]]
