@@ -1,6 +1,7 @@
 """Admission: a write key collects, a token proves, and nothing proves more than its own subject."""
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,6 +133,18 @@ async def test_an_identity_token_that_proves_nothing_is_a_warning(
     request = decoded({**with_token("u1", identity_token), "messageId": "m"}, {"userId": "u1", "messageId": "n"})
     assert await proven(admission, request) == frozenset()
     assert [event.warnings for event in request.events] == [[warning], []]
+
+
+async def test_bad_tokens_cannot_keep_the_gateway_busy(admission: Admission) -> None:
+    """Each token of a request is checked once, and after sixteen bad ones no other, not even a good one."""
+    twice = decoded(
+        with_token("u1", "bad"), *(with_token("u1", token("u1")) for _ in range(2)), with_token("u1", "bad")
+    )
+    assert await proven(admission, twice) == {1, 2}
+    storm = [with_token("u1", f"{token('u1')}{number}") for number in range(2_000)]
+    began = time.monotonic()
+    assert await proven(admission, decoded(*storm, with_token("u2", token("u2")))) == frozenset()
+    assert time.monotonic() - began < 1.0
 
 
 async def test_a_token_for_nobody_does_not_prove_an_event_without_user(admission: Admission) -> None:

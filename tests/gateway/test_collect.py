@@ -1,6 +1,7 @@
 """One request for events: strangers cost nothing, every event gets its outcome, and the counts agree."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from clew.collector.v1.collector_service_pb2 import Verdict
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.identity.v1.identifier_pb2 import Assurance
 from gateway.admission import Admission
-from gateway.batch import Outcome
+from gateway.batch import Outcome, Submission
 from gateway.collect import Collector
 from gateway.credentials import Credentials
 from gateway.decode import decode_request
@@ -24,7 +25,14 @@ from gateway.errors import UnknownWriteKey
 from gateway.sources import Sources, hash_key
 from gateway.stats import Stats
 from mesh.deadline import deadline_scope
-from mesh.errors import ClewError, DeadlineExceeded, InvalidToken, MissingCredentials, StorageUnavailable
+from mesh.errors import (
+    BusUnavailable,
+    ClewError,
+    DeadlineExceeded,
+    InvalidToken,
+    MissingCredentials,
+    StorageUnavailable,
+)
 from mesh.jwt import IssuerVerifiers, JwksSource, Signer, Verifier
 from tests.gateway.scripted import RECEIVED_NS, SOURCE, Stage, running_stage
 from tests.mesh.rpc import eventually
@@ -184,3 +192,22 @@ async def test_a_client_that_went_away_is_counted_as_unanswered(door: Door) -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert door.counts() == {"received": 2, "unanswered": 2, "requests": 1}
+
+
+async def test_a_refused_request_leaves_nothing_behind(door: Door) -> None:
+    """No error keeps its request alive: in an outage bodies would otherwise pile up until a garbage collection."""
+    door.stage.consent.script.error = StorageUnavailable()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable):
+                await door.collect({"batch": [track("m-1")]})
+        door.stage.consent.script.error = None
+        door.stage.bus.fail_when(lambda _: "the broker is gone")
+        with pytest.raises(BusUnavailable):
+            await door.collect({"batch": [track("m-1")]})
+        await door.stage.pipeline.drain()
+        assert [kept for kept in gc.get_objects() if isinstance(kept, Submission)] == []
+    finally:
+        gc.enable()
