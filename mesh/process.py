@@ -18,6 +18,10 @@ SWITCH_INTERVAL_SECONDS: Final = 0.0005
 
 EXIT_SETTINGS: Final = 2
 
+# A busy process makes some hundred short-lived objects for each event, hardly any of them in cycles. Python's default of
+# 700 looked for cycles after every few events, which took 6 % of the gateway's time.
+_YOUNG_OBJECTS: Final = 20_000
+
 
 def run_process(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a process's main coroutine to its end, on uvloop.
@@ -44,6 +48,7 @@ def freeze_heap() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 def stop_signal() -> asyncio.Event:
