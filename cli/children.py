@@ -91,8 +91,11 @@ class ChildFailed(Exception):
     """Raised when a process of the mesh does not come up."""
 
 
-async def keep_running(child: Child, say: Callable[[str], None]) -> None:
-    """Restart the child whenever it ends, at first after half a second, then more slowly while it keeps crashing."""
+async def keep_running(child: Child, say: Callable[[str], None], restarted: Ready | None = None) -> None:
+    """Restart the child whenever it ends, at first after half a second, then more slowly while it keeps crashing.
+
+    `restarted` is awaited each time that it serves again.
+    """
     backoff = _FIRST_BACKOFF
     while True:
         started = time.monotonic()
@@ -108,6 +111,8 @@ async def keep_running(child: Child, say: Callable[[str], None]) -> None:
         try:
             await child.wait_ready(_LONGEST_BACKOFF)
             say(f"{child.name} serves again (restart {child.restarts})")
+            if restarted is not None:
+                await restarted()
         except ChildFailed as failure:
             say(str(failure).partition("\n")[0])
 

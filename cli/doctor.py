@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.endpoints import Endpoints, NotRunning
-from cli.health import is_serving
+from cli.health import is_serving, kafka_problem
 from cli.layout import Layout
 from cli.up import read_stats
 
@@ -103,9 +102,7 @@ def _running(data_dir: Path) -> Iterator[Finding]:
 
 
 def _broker(bootstrap: str) -> Finding:
-    host, _, port = bootstrap.partition(",")[0].rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
-    except (OSError, ValueError) as error:
-        return Finding("Kafka", "bad", f"{bootstrap}: {error}", "start the broker, or `clew up` with another --kafka")
-    return Finding("Kafka", "ok", bootstrap)
+    problem = kafka_problem(bootstrap, _SECONDS)
+    return _judge(
+        "Kafka", problem or bootstrap, "start the broker, or `clew up` with another --kafka", fine=not problem
+    )

@@ -1,5 +1,6 @@
 """The data directory of a mesh on one machine: what stands where, and the secrets that the first start makes."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +12,10 @@ ADMIN_CLIENT = "clew-admin"
 BACKEND_CLIENT = "clew-backend"
 WORKSPACE = "main"
 SOURCE = "default"
+
+
+class DirectoryInUse(Exception):
+    """Raised when another mesh runs from the data directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,35 @@ class Layout:
         return self.data_dir / "secrets.json"
 
     @property
+    def broker(self) -> Path:
+        """Where the embedded broker says that it is ready."""
+        return self.data_dir / "broker.json"
+
+    @property
     def logs(self) -> Path:
         """One log file per process."""
         return self.data_dir / "logs"
+
+    def lock(self) -> int:
+        """Take the directory for one mesh; the descriptor holds it until it is closed, however the process ends.
+
+        Raises:
+            DirectoryInUse: Another mesh has it; the message says which process.
+            OSError: The directory cannot be made or written.
+        """
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
+            os.close(descriptor)
+            raise DirectoryInUse(
+                f"{self.data_dir} is in use by process {owner}: stop that mesh, or name another --data-dir"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return descriptor
 
     def prepare(self) -> Secrets:
         """Make the directory, the secrets and the files that hold their hashes, where they do not exist yet.
@@ -64,7 +95,8 @@ class Layout:
         Raises:
             OSError: The directory cannot be made or written.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        # Identifiers of people stand in the databases: a directory that we make is its owner's only.
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         if self.secrets.exists():
             made = Secrets(**json.loads(self.secrets.read_text()))

@@ -25,6 +25,24 @@ DataDir = Annotated[
 _DEFAULT_DATA_DIR = Path(".clew")
 
 
+def _checked_addresses(addresses: str) -> str:
+    for address in filter(None, addresses.split(",")):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise typer.BadParameter(f"{address!r} is no HOST:PORT")
+    return addresses
+
+
+Kafka = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="A real Kafka; without it an embedded broker, in memory only.",
+        callback=_checked_addresses,
+    ),
+]
+
+
 @app.command()
 def up(
     data_dir: DataDir = _DEFAULT_DATA_DIR,
@@ -32,9 +50,7 @@ def up(
     http_host: Annotated[
         str, typer.Option(help="Address of the HTTP edge; 0.0.0.0 takes events from other machines.")
     ] = "127.0.0.1",
-    kafka: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="A real Kafka; without it an embedded broker, in memory only.")
-    ] = "",
+    kafka: Kafka = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one line of JSON.")] = False,
 ) -> None:
     """Start the mesh and keep it running until Ctrl-C.
@@ -127,7 +143,7 @@ def doctor(data_dir: DataDir = _DEFAULT_DATA_DIR) -> None:
 
 @app.command()
 def demo(
-    kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="A real Kafka; without it an embedded broker.")] = "",
+    kafka: Kafka = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's data directory and say where it is.")] = False,
 ) -> None:
     """Start a mesh, drive it with unmodified SDKs, show what came out, and stop."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -41,15 +42,18 @@ class Mesh:
     children: dict[str, Child] = field(default_factory=dict)
     endpoints: dict[str, object] = field(default_factory=dict)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
+    _lock: int | None = None
 
     async def start(self) -> None:
         """Start everything and write `endpoints.json` once all are SERVING.
 
         Raises:
             ChildFailed: A process did not come up; those that did are stopped again.
+            DirectoryInUse: Another mesh runs from the data directory.
             OSError: The data directory cannot be used.
         """
-        layout = Layout(self.options.data_dir.absolute())
+        layout = self._layout
+        self._lock = layout.lock()
         secrets = layout.prepare()
         layout.endpoints.unlink(missing_ok=True)
         try:
@@ -57,6 +61,10 @@ class Mesh:
         except BaseException:
             await self.stop()
             raise
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(self.options.data_dir.absolute())
 
     async def _start_all(self, layout: Layout, secrets: Secrets) -> None:
         kafka = self.options.kafka or await self._start_broker(layout)
@@ -78,16 +86,34 @@ class Mesh:
             "admin_token": await admin_token(grpc_ports["identity"], secrets),
         }
         write_private(layout.endpoints, self.endpoints)
-        self._watchers = [asyncio.create_task(keep_running(child, self.say)) for child in self.children.values()]
+        self._watchers = [
+            asyncio.create_task(keep_running(child, self.say, self._follow_broker if name == "kafka" else None))
+            for name, child in self.children.items()
+        ]
 
     async def _start_broker(self, layout: Layout) -> str:
-        address_file = layout.data_dir / "broker.json"
-        address_file.unlink(missing_ok=True)
-        env = {"CLEW_READY_FILE": str(address_file)}
-        self._add(layout, "kafka", "mesh.bus.embedded", env, ready=partial(_exists, address_file))
+        layout.broker.unlink(missing_ok=True)
+        env = {"CLEW_READY_FILE": str(layout.broker)}
+        self._add(layout, "kafka", "mesh.bus.embedded", env, ready=partial(_exists, layout.broker))
         await self.children["kafka"].start()
         await self.children["kafka"].wait_ready(START_SECONDS)
-        return str(json.loads(address_file.read_text())["bootstrap"])
+        return self._broker_address()
+
+    def _broker_address(self) -> str:
+        """Where the broker is; the file goes, so that the next one to appear is the next broker's."""
+        file = self._layout.broker
+        address = str(json.loads(file.read_text())["bootstrap"])
+        file.unlink()
+        return address
+
+    async def _follow_broker(self) -> None:
+        """The embedded broker picks its own port: after its restart the gateway is told the new one."""
+        gateway, kafka = self.children["gateway"], self._broker_address()
+        self.say("the embedded broker lost what it held and has another address; restarting the gateway to use it")
+        gateway.env = {**gateway.env, "CLEW_KAFKA": kafka}
+        self.endpoints["kafka"] = kafka
+        write_private(self._layout.endpoints, self.endpoints)
+        await gateway.stop()
 
     def _environment(
         self, layout: Layout, name: str, ports: dict[str, int], kafka: str, http: tuple[str, int]
@@ -106,12 +132,15 @@ class Mesh:
 
     async def stop(self) -> None:
         """Drain the edge first, then what it calls, then the broker; `endpoints.json` goes at once."""
-        Layout(self.options.data_dir.absolute()).endpoints.unlink(missing_ok=True)
+        self._layout.endpoints.unlink(missing_ok=True)
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         for names in (("gateway",), _SERVICES, ("kafka",)):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def free_ports(count: int) -> list[int]:

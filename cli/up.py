@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.children import ChildFailed
+from cli.health import kafka_problem
+from cli.layout import DirectoryInUse
 from cli.running import Mesh, MeshOptions
 
 _REFRESH_SECONDS = 1.0
@@ -44,11 +46,13 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
     try:
         with console.status("starting identity, consent, enrich, gateway"):
             await mesh.start()
-    except (ChildFailed, OSError) as failure:
+    except (ChildFailed, DirectoryInUse, OSError) as failure:
         sys.stderr.write(f"clew up: {failure}\n")
         return 1
     if not options.kafka:
         say(_MEMORY_ONLY)
+    elif problem := await asyncio.to_thread(kafka_problem, options.kafka):
+        say(f"Kafka: {problem}; until it does, events are refused with 503, and SDKs send them again")
     _announce(mesh, as_json=as_json)
     await _watch(mesh, stop, console, notices)
     sys.stderr.write("draining: taking no more requests, finishing those under way\n")

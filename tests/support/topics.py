@@ -46,6 +46,8 @@ class TopicReader:
                 "bootstrap.servers": bootstrap,
                 "group.id": "tests",
                 "enable.auto.commit": False,
+                # Brokers come and go in these tests.
+                "log_level": 0,
                 # A test waits for single records; the default lets the broker hold an answer back for half a second.
                 "fetch.wait.max.ms": 20,
             }
