@@ -1,9 +1,16 @@
 """All that configures the gateway, read from the environment in one place."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.settings import setting
+
+MAX_PORT = 65_535
+_MOST_REQUEST_SECONDS = 60
+# What a browser can be sent to: a scheme, a host, maybe a port and a path.
+_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#]*)?")
+_TARGET = re.compile(r"\S*[^\s:]:\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +45,19 @@ class GatewaySettings:
         help="take the client's address from the last entry of X-Forwarded-For (only behind a proxy that sets it)",
     )
     request_seconds: float = setting(
-        "CLEW_REQUEST_SECONDS", default=9.5, help="an event request is answered within this time, in seconds"
+        "CLEW_REQUEST_SECONDS", default=9.5, help="an event request is answered within this time, 1 to 60 seconds"
     )
+
+    def __post_init__(self) -> None:
+        """Refuse what could be bound or called by nobody, at start and not at the first request."""
+        for variable, target in (("IDENTITY", self.identity), ("CONSENT", self.consent), ("ENRICH", self.enrich)):
+            if not _TARGET.fullmatch(target):
+                raise ValueError(f"CLEW_{variable}: {target!r} is no HOST:PORT")
+        if not 0 <= self.http_port <= MAX_PORT:
+            raise ValueError(f"CLEW_HTTP_PORT: {self.http_port} is no port; use 0 to {MAX_PORT}, 0 for a free one")
+        if self.public_url and not _URL.fullmatch(self.public_url):
+            raise ValueError(f"CLEW_PUBLIC_URL: {self.public_url!r} is no address like https://events.example")
+        if not 1 <= self.request_seconds <= _MOST_REQUEST_SECONDS:
+            raise ValueError(
+                f"CLEW_REQUEST_SECONDS: {self.request_seconds:g} is not from 1 to 60; SDKs wait 10"
+            )

@@ -19,6 +19,7 @@ from mesh.interceptors.server import ServerInterceptor
 from mesh.settings import SettingsError, setting
 
 MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
+_MOST_DRAIN_SECONDS: Final = 600
 
 # Long enough for a watching client to take the address out before we refuse its calls.
 DRAIN_LEAD_SECONDS: Final = 0.1
@@ -56,6 +57,13 @@ class ServerSettings:
         default=1_000,
         help="Calls served at a time, health watches included; more are refused.",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that the server would break on later."""
+        if not 0 <= self.drain_seconds <= _MOST_DRAIN_SECONDS:
+            raise ValueError(f"CLEW_DRAIN_SECONDS: {self.drain_seconds:g} is not from 0 to {_MOST_DRAIN_SECONDS}")
+        if self.max_concurrent_rpcs < 1:
+            raise ValueError(f"CLEW_MAX_CONCURRENT_RPCS: {self.max_concurrent_rpcs} would serve nobody; use 1 or more")
 
 
 class GrpcServer:
