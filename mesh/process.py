@@ -18,8 +18,8 @@ SWITCH_INTERVAL_SECONDS: Final = 0.0005
 
 EXIT_SETTINGS: Final = 2
 
-# A busy process makes some hundred short-lived objects for each event, hardly any of them in cycles. Python's default of
-# 700 looked for cycles after every few events, which took 6 % of the gateway's time.
+# A busy process makes some hundred short-lived objects for each event, hardly any of them in cycles. With Python's
+# default of 700 the collector looked for cycles after every few events, which took 6 % of the gateway's time.
 _YOUNG_OBJECTS: Final = 20_000
 
 

@@ -138,8 +138,8 @@ def compare_trees(committed: Path, generated: Path) -> list[str]:
 
 
 def read_tree(folder: Path) -> dict[str, str]:
-    """All generated files below a folder, by their path."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    """All files below a folder that buf generates, by their path; the registry's table has a check of its own."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix in {".py", ".pyi"})
     return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 

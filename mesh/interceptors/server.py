@@ -18,13 +18,14 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from opentelemetry.context import Context, attach
 from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
 from clew.errors.v1.errors_pb2 import ErrorReason
 from mesh import deadline, status, tracecontext
-from mesh.errors import ClewError, Internal, Unimplemented
+from mesh.errors import ClewError, Internal, InvalidArgument, Unimplemented
 from mesh.interceptors.instruments import Instruments
 from mesh.interceptors.observation import UNKNOWN_METHOD, Method, Observation, Observer
 from mesh.validation import validate
@@ -43,6 +44,9 @@ _TRANSIENT: Final = frozenset(
 # a moment later. A servicer must not take the one for the other and commit half of what was meant, so the end is
 # believed only after that moment.
 _END_OF_REQUESTS_SECONDS: Final = 0.002
+
+# Stands for a request whose bytes are no message.
+_UNREADABLE: Final = object()
 
 Handler = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
@@ -98,7 +102,7 @@ def _wrap(handler: Handler, method: Method) -> Handler:
         behaviour = _returning(inner, method, handler.request_streaming)
     else:
         raise TypeError(f"the servicer's method for {method.name} must be asynchronous")
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+    return make(behaviour, _lenient(handler.request_deserializer), handler.response_serializer)
 
 
 def _kind(handler: Handler) -> tuple[Callable[..., Handler], Any]:
@@ -123,7 +127,7 @@ def _returning(inner: Callable[..., Awaitable[Any]], method: Method, streams_in:
             if streams_in:
                 response = await inner(_validated(request), _ValidatingContext(context))
             else:
-                validate(request)
+                _accept(request)
                 response = await inner(request, context)
         except BaseException as error:
             await call.fail(error)
@@ -143,7 +147,7 @@ def _generating(inner: Callable[..., Any], method: Method, streams_in: bool) -> 
             if streams_in:
                 responses = inner(_validated(request), _ValidatingContext(context))
             else:
-                validate(request)
+                _accept(request)
                 responses = inner(request, context)
             async with aclosing(responses):
                 async for response in responses:
@@ -156,9 +160,29 @@ def _generating(inner: Callable[..., Any], method: Method, streams_in: bool) -> 
     return behaviour
 
 
+def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """A deserializer whose failure reaches the handler: grpc.aio's own answer names our classes, with no `ErrorInfo`."""
+    if deserialize is None:
+        return None
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _UNREADABLE
+
+    return read
+
+
+def _accept(request: Any) -> None:
+    if request is _UNREADABLE:
+        raise InvalidArgument("the message cannot be parsed as its type", field="", rule="wire_format")
+    validate(request)
+
+
 async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        validate(request)
+        _accept(request)
         yield request
     await asyncio.sleep(_END_OF_REQUESTS_SECONDS)
 
@@ -178,7 +202,7 @@ class _ValidatingContext:
         if request is grpc.aio.EOF:
             await asyncio.sleep(_END_OF_REQUESTS_SECONDS)
         else:
-            validate(request)
+            _accept(request)
         return request
 
 

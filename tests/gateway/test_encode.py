@@ -3,6 +3,7 @@
 import pytest
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -105,9 +106,9 @@ def test_an_event_is_read_back_whole_by_the_stock_deserializer() -> None:
         context=CONTEXT,
         enrichment=ENRICHMENT,
         consent=DECISION,
-        original_time={"seconds": 5, "nanos": 1},
-        received_time={"seconds": 9, "nanos": 500},
-        event_time={"seconds": 5, "nanos": 1},
+        original_time=Timestamp(seconds=5, nanos=1),
+        received_time=Timestamp(seconds=9, nanos=500),
+        event_time=Timestamp(seconds=5, nanos=1),
         event_time_source=EventTimeSource.EVENT_TIME_SOURCE_ORIGINAL,
         warnings=[EventWarning.WARNING_NON_FINITE_NUMBER],
     )
@@ -159,7 +160,7 @@ def test_a_failed_event_keeps_its_payload_its_reason_and_its_place() -> None:
 
 
 @given(
-    properties=st.text(st.characters(exclude_categories=("Cs",))), message_id=st.text(max_size=100).filter(str.isascii)
+    properties=st.text(st.characters(exclude_categories=["Cs"])), message_id=st.text(max_size=100).filter(str.isascii)
 )
 def test_free_form_text_arrives_as_it_was_sent(properties: str, message_id: str) -> None:
     """Properties are text from end to end: any of it comes back unchanged."""
