@@ -161,7 +161,7 @@ def _generating(inner: Callable[..., Any], method: Method, streams_in: bool) -> 
 
 
 def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """A deserializer whose failure reaches the handler: grpc.aio's own answer names our classes, with no `ErrorInfo`."""
+    """A deserializer whose failure reaches the handler: grpc.aio would answer it with our classes' names."""
     if deserialize is None:
         return None
 

@@ -15,9 +15,10 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from structlog.testing import capture_logs
 
 from clew.identity.v1 import identity_service_pb2 as identity
+from clew.identity.v1.identity_service_pb2_grpc import add_IdentityServiceServicer_to_server
 from mesh import deadline, errors, status
 from mesh.channel import open_channel, wait_ready
-from tests.mesh.rpc import IDENTITY, Mesh, Recorder, code_of, eventually, ids_of
+from tests.mesh.rpc import IDENTITY, IdentityServicer, Mesh, Recorder, code_of, eventually, ids_of
 
 METHOD = f"{IDENTITY}/GetProfile"
 PROFILE_ID = "0190a6e2-7a4b-7cde-8f01-23456789abcd"
@@ -139,6 +140,20 @@ async def test_a_broken_contract_never_reaches_the_servicer(mesh: Mesh, recorder
     assert failure.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert status.error_from_rpc(failure, "identity").metadata == {"field": "workspace", "rule": "string.min_len"}
     assert not calls
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xc3\x28", b"\x0a\x7f"])
+async def test_bytes_that_are_no_message(mesh: Mesh, recorder: Recorder, data: bytes) -> None:
+    """They are the caller's mistake: a reason, none of our classes' names, and no traceback in the log."""
+    servicer = IdentityServicer(_ok)
+    _, port = await mesh.serve(recorder, lambda server: add_IdentityServiceServicer_to_server(servicer, server))
+    channel = await mesh.connect(port, Recorder())
+    call: Call = channel.unary_unary(f"/{METHOD}", lambda request: request, lambda answer: answer)
+    with capture_logs() as logs:
+        failure = await _failure(call(data, timeout=5))
+    assert isinstance(status.error_from_rpc(failure, "identity"), errors.InvalidArgument)
+    assert "DecodeError" not in (failure.details() or "")
+    assert logs == []
 
 
 async def test_an_unknown_rpc(mesh: Mesh, recorder: Recorder) -> None:
