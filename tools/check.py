@@ -151,6 +151,7 @@ CHECKS: dict[str, Check] = {
     "proto-breaking": check_compatibility,
     "generated": check_generated,
     "registry": tool("python", "tools/compile_registry.py", "--check"),
+    "settings": tool("python", "tools/settings_table.py", "--check"),
     "types": tool("mypy"),
     "rules": tool("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_imports.py", "tests/contract"),
 }
