@@ -248,7 +248,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second in an open loop; 0: closed loop")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds that do not count")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds that count")
-    parser.add_argument("--visitors", type=int, default=10_000, help="how many people there are")
+    parser.add_argument(
+        "--visitors", type=int, default=1_000, help="visitors on the site at a time; each sends ten events"
+    )
     options = parser.parse_args()
     url = urlsplit(options.url)
     plan = Plan(

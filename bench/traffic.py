@@ -1,7 +1,7 @@
 """What the load generator sends: events as browsers and backends send them, prebuilt but for their ids.
 
-Message ids are fresh and visitors are drawn from a pool, so that neither deduplication nor caches see a toy; user
-agents, pages and addresses repeat as those of real visitors do.
+Message ids are fresh; one event in ten is a new visitor's first, the others come from the visitors seen last, as on a
+site where a visit is ten events long. User agents, pages and addresses repeat as those of real visitors do.
 """
 
 import json
@@ -13,6 +13,9 @@ VISITOR_MARK = "VISITOR-ID-TO-BE-REPLACED-OF-36-CHAR"
 
 # More than any cache line of branches, fewer than any cache of ours: what real traffic looks like for a minute.
 VARIANTS = 256
+
+# Events that a visitor sends on average.
+EVENTS_A_VISIT = 10
 
 BLINK = "AppleWebKit/537.36 (KHTML, like Gecko)"
 WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
@@ -79,7 +82,10 @@ def make_template(variant: int) -> Template:
 
 
 class Traffic:
-    """An endless supply of bodies, one event or `batch` events each; the same seed draws the same visitors."""
+    """An endless supply of bodies, one event or `batch` events each; `visitors` are on the site at a time.
+
+    The same seed draws the same visitors.
+    """
 
     def __init__(self, batch: int, visitors: int, run: int, seed: int = 1) -> None:
         self.path = "/v1/batch" if batch else "/v1/track"
@@ -88,6 +94,7 @@ class Traffic:
         self._visitors = visitors
         self._run = run
         self._count = 0
+        self._newest = 0
         self._random = random.Random(seed)
         self._templates = [make_template(variant) for variant in range(VARIANTS)]
 
@@ -102,5 +109,10 @@ class Traffic:
         self._count += 1
         template = self._templates[self._count % VARIANTS]
         message = b"%08x-%027d" % (self._run, self._count)
-        visitor = b"visitor-%08x-%019d" % (self._run, int(self._random.random() * self._visitors))
+        # Two draws from one number: its first digit decides whether the visitor is new, the rest which one it is.
+        drawn = self._random.random() * EVENTS_A_VISIT
+        if drawn < 1:
+            self._newest += 1
+        number = self._newest - int(drawn % 1 * min(self._visitors, self._newest)) if drawn >= 1 else self._newest
+        visitor = b"visitor-%08x-%019d" % (self._run, number)
         return template.before + message + template.between + visitor + template.after

@@ -132,8 +132,8 @@ class Story:
         self._title("What is on Kafka", "decoded from the topics' schema-versioned protobuf")
         found = self._consume(expected_events=10, expected_failed=1)
         table = Table(box=None, pad_edge=False)
-        for heading in ("call", "what", "user", "assurance", "profile", "country", "client", "campaign", "allowed"):
-            table.add_column(heading)
+        for heading in ("call", "what", "user", "assurance", "profile", "from", "campaign", "allowed"):
+            table.add_column(heading, no_wrap=True)
         for record in found:
             if isinstance(record.message, EnrichedEvent):
                 table.add_row(*_cells(record.message))
@@ -220,8 +220,7 @@ def _cells(event: EnrichedEvent) -> list[str]:
         event.user_id or "-",
         _word(Assurance, event.assurance),
         event.profile_id[-8:],
-        enrichment.geo.country,
-        f"{enrichment.client.browser} on {enrichment.client.os}",
+        f"{enrichment.geo.country} {enrichment.client.os}",
         enrichment.attribution.campaign,
         ",".join(_word(Purpose, number) for number in event.consent.granted_purposes),
     ]
