@@ -107,14 +107,15 @@ async def keep_running(child: Child, say: Callable[[str], None], restarted: Read
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, _LONGEST_BACKOFF)
         child.restarts += 1
-        await child.start()
         try:
+            await child.start()
             await child.wait_ready(_LONGEST_BACKOFF)
             say(f"{child.name} serves again (restart {child.restarts})")
             if restarted is not None:
                 await restarted()
-        except ChildFailed as failure:
-            say(str(failure).partition("\n")[0])
+        except (ChildFailed, OSError) as failure:
+            # An OSError is about its log or the interpreter: it may pass, so that the next turn tries again.
+            say(f"{child.name}: {failure}".partition("\n")[0])
 
 
 def tail(path: Path, lines: int = 8) -> str:

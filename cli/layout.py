@@ -14,6 +14,10 @@ WORKSPACE = "main"
 SOURCE = "default"
 
 
+class BadSecrets(Exception):
+    """Raised when the data directory's secrets cannot be read."""
+
+
 class DirectoryInUse(Exception):
     """Raised when another mesh runs from the data directory."""
 
@@ -93,13 +97,14 @@ class Layout:
         """Make the directory, the secrets and the files that hold their hashes, where they do not exist yet.
 
         Raises:
+            BadSecrets: The secrets are there and cannot be used.
             OSError: The directory cannot be made or written.
         """
         # Identifiers of people stand in the databases: a directory that we make is its owner's only.
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         if self.secrets.exists():
-            made = Secrets(**json.loads(self.secrets.read_text()))
+            made = self._read_secrets()
         else:
             made = Secrets.new()
             write_private(self.secrets, asdict(made))
@@ -119,6 +124,15 @@ class Layout:
                 ],
             )
         return made
+
+    def _read_secrets(self) -> Secrets:
+        try:
+            return Secrets(**json.loads(self.secrets.read_text()))
+        except (ValueError, TypeError) as error:
+            raise BadSecrets(
+                f"{self.secrets} cannot be used: {error}. Put it back, or move it away together with"
+                f" {self.sources.name} and {self.clients.name}, so that all three are made anew"
+            ) from error
 
 
 def write_private(path: Path, content: object) -> None:

@@ -89,9 +89,12 @@ def tail(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with key and headers.")] = False,
 ) -> None:
     """Show decoded events, good and failed, as they come."""
+    from cli.records import EVENT_TYPES
     from cli.tail import TailFilter
     from cli.tail import tail as run
 
+    if type_ and type_ not in EVENT_TYPES:
+        raise typer.BadParameter(f"{type_!r} is none of {', '.join(EVENT_TYPES)}", param_hint="--type")
     wanted = TailFilter(type_, user, anonymous, profile, source, message, failed_only=failed)
     raise typer.Exit(run(data_dir, wanted, limit=limit, from_beginning=from_beginning, json_lines=as_json))
 

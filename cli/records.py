@@ -1,25 +1,31 @@
 """Records of the topics, decoded for people: consumed as they come, filtered, shown as lines or as JSON."""
 
 import json
+import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
 from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
 from clew.identity.v1.identifier_pb2 import Assurance
 from clew.options.v1.privacy_pb2 import Purpose
-from mesh.bus.framing import split
+from mesh.bus.framing import FramingError, split
 from mesh.ids import new_id
 
 EVENTS_TOPIC = "clew.events.v1"
 FAILED_TOPIC = "clew.events.failed.v1"
 _TYPES: dict[str, type[EnrichedEvent] | type[FailedEvent]] = {EVENTS_TOPIC: EnrichedEvent, FAILED_TOPIC: FailedEvent}
+EVENT_TYPES = tuple(name.removeprefix("EVENT_TYPE_").lower() for name, number in EventType.items() if number)
 _METADATA_SECONDS = 10
+# Controls, and what reverses or breaks lines.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ def consume(bootstrap: str, *, from_beginning: bool, stop: Callable[[], bool]) -
             for message in messages:
                 error = message.error()
                 if error is None:
-                    yield _decode(message)
+                    yield _decode(message)  # None: not one of ours
                 elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
                     raise KafkaException(error)
     finally:
@@ -86,35 +92,50 @@ def _partitions(consumer: Any, *, from_beginning: bool) -> list[TopicPartition]:
     return found
 
 
-def _decode(message: Any) -> Decoded:
-    topic = message.topic()
-    headers = {name: value.decode(errors="replace") for name, value in message.headers() or ()}
+def _decode(message: Any) -> Decoded | None:
+    """The record; None, with a word on standard error, when somebody else wrote what is no record of the topic."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    headers = {name: (value or b"").decode(errors="replace") for name, value in message.headers() or ()}
     key = (message.key() or b"").decode(errors="replace")
-    value = _TYPES[topic].FromString(split(message.value()).payload)
-    return Decoded(topic, message.partition(), message.offset(), key, headers, value)
+    try:
+        value = _TYPES[topic].FromString(split(message.value() or b"").payload)
+    except (FramingError, DecodeError) as error:
+        sys.stderr.write(f"{topic}[{partition}] at {offset} is no record of this topic: {error}\n")
+        return None
+    return Decoded(topic, partition, offset, key, headers, value)
 
 
 def line(record: Decoded) -> str:
     """One record as a line for people."""
     message = record.message
     if isinstance(message, FailedEvent):
-        reason = _short(FailureReason.Name(message.reason), "FAILURE_REASON_")
-        return f"failed    {reason:<22} source={message.source} message={message.message_id or '-'} {message.detail}"
-    kind = _short(EventType.Name(message.type), "EVENT_TYPE_")
+        reason = name_of(FailureReason, message.reason, "FAILURE_REASON_")
+        return printable(
+            f"failed    {reason:<22} source={message.source} message={message.message_id or '-'} {message.detail}"
+        )
+    kind = name_of(EventType, message.type, "EVENT_TYPE_")
     what = message.event or message.name or ""
     names = (("user", message.user_id), ("anon", message.anonymous_id))
     who = " ".join(f"{name}={value}" for name, value in names if value)
-    purposes = ",".join(_short(Purpose.Name(number), "PURPOSE_") for number in message.consent.granted_purposes)
-    assurance = _short(Assurance.Name(message.assurance), "ASSURANCE_")
-    return f"{kind:<9} {what:<22} profile={message.profile_id} {who} ({assurance}) allowed={purposes}"
+    purposes = ",".join(name_of(Purpose, number, "PURPOSE_") for number in message.consent.granted_purposes)
+    assurance = name_of(Assurance, message.assurance, "ASSURANCE_")
+    return printable(f"{kind:<9} {what:<22} profile={message.profile_id} {who} ({assurance}) allowed={purposes}")
 
 
 def as_json(record: Decoded) -> str:
     """One record as a line of JSON: place, key, headers and the message by the contract's own names."""
     value = MessageToDict(record.message, preserving_proto_field_name=True)
     place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-    return json.dumps({**place, "key": record.key, "headers": record.headers, "value": value}, ensure_ascii=False)
+    shown = json.dumps({**place, "key": record.key, "headers": record.headers, "value": value}, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", shown)
 
 
-def _short(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).lower()
+def name_of(enum: Any, number: int, prefix: str) -> str:
+    """The name of an enum's value as people read it; the number where a newer contract has one that we do not know."""
+    value = enum.DESCRIPTOR.values_by_number.get(number)
+    return str(number) if value is None else str(value.name).removeprefix(prefix).lower()
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: what visitors sent is shown to operators, escape sequences and all."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)

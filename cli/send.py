@@ -5,6 +5,7 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Sending:
 def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadEvent(f"--properties is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadEvent('--properties must be a JSON object, like \'{"plan": "pro"}\'')
@@ -67,7 +68,8 @@ def read_file(path: Path) -> bytes:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise BadEvent(f"{path} cannot be read: {error}") from error
-    lines = [row for row in text.splitlines() if row.strip()]
+    # Not splitlines(): JSON text may hold other line separators.
+    lines = [row for row in text.split("\n") if row.strip()]
     if len(lines) > 1 and all(_is_json(row) for row in lines):
         return ('{"batch":[' + ",".join(lines) + "]}").encode()
     return text.encode()
@@ -76,7 +78,7 @@ def read_file(path: Path) -> bytes:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -107,7 +109,17 @@ def post(endpoints: Endpoints, body: bytes, *, write_key: str, token: str = "") 
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
             answer: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
-        answer = json.load(error)
-    except (urllib.error.URLError, TimeoutError) as error:
+        answer = _problem(error, endpoints.http)
+    except (OSError, HTTPException) as error:
         raise NotRunning(f"{endpoints.http} cannot be reached: {error}") from error
+    except ValueError as error:
+        raise NotRunning(f"{endpoints.http} cannot be asked, or does not answer as clew does: {error}") from error
     return answer
+
+
+def _problem(refusal: urllib.error.HTTPError, url: str) -> dict[str, Any]:
+    try:
+        problem: dict[str, Any] = json.load(refusal)
+    except ValueError as error:
+        raise NotRunning(f"{url} answers {refusal.code}, and not as clew does: is it another server?") from error
+    return problem

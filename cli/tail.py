@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
 from cli.endpoints import Endpoints, NotRunning
-from cli.records import Decoded, as_json, consume, line
+from cli.records import Decoded, as_json, consume, line, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class TailFilter:
         if not isinstance(message, EnrichedEvent):
             return not (self.type or self.user or self.anonymous or self.profile)
         wanted = (
-            (self.type, EventType.Name(message.type).removeprefix("EVENT_TYPE_").lower()),
+            (self.type, name_of(EventType, message.type, "EVENT_TYPE_")),
             (self.user, message.user_id),
             (self.anonymous, message.anonymous_id),
             (self.profile, message.profile_id),

@@ -17,11 +17,12 @@ from rich.text import Text
 
 from cli.children import ChildFailed
 from cli.health import kafka_problem
-from cli.layout import DirectoryInUse
+from cli.layout import BadSecrets, DirectoryInUse
 from cli.running import Mesh, MeshOptions
 
 _REFRESH_SECONDS = 1.0
 _PLAIN_EVERY = 10
+_COUNTS = ("received", "accepted", "duplicate", "rejected", "filtered", "unanswered", "in_flight")
 _MEMORY_ONLY = (
     "The embedded broker keeps events in memory only: they are gone when it stops. Use --kafka HOST:PORT to keep them."
 )
@@ -46,8 +47,11 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
     try:
         with console.status("starting identity, consent, enrich, gateway"):
             await mesh.start()
-    except (ChildFailed, DirectoryInUse, OSError) as failure:
+    except (ChildFailed, DirectoryInUse, BadSecrets) as failure:
         sys.stderr.write(f"clew up: {failure}\n")
+        return 1
+    except OSError as failure:
+        sys.stderr.write(f"clew up: {options.data_dir} cannot be used: {failure}; name another --data-dir\n")
         return 1
     if not options.kafka:
         say(_MEMORY_ONLY)
@@ -104,9 +108,7 @@ async def _watch_plainly(mesh: Mesh, stop: asyncio.Event) -> None:
         stats = await asyncio.to_thread(read_stats, mesh.endpoints)
         if stats and stats["received"] != last:
             last = stats["received"]
-            counts = " ".join(
-                f"{name}={stats[name]}" for name in ("received", "accepted", "rejected", "filtered", "in_flight")
-            )
+            counts = " ".join(f"{name}={stats[name]}" for name in _COUNTS)
             sys.stderr.write(f"events {counts}\n")
 
 
@@ -141,7 +143,7 @@ def _panel(mesh: Mesh, stats: dict[str, Any], last: dict[str, Any], notices: deq
     events.add_column("events")
     events.add_column("total", justify="right")
     events.add_column("per second", justify="right")
-    for name in ("received", "accepted", "duplicate", "rejected", "filtered", "in_flight"):
+    for name in _COUNTS:
         value = stats.get(name, 0)
         rate = "" if name == "in_flight" else f"{max(0, value - last.get(name, value)) / _REFRESH_SECONDS:,.0f}"
         events.add_row(name.replace("_", " "), f"{value:,}", rate)
