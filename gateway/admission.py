@@ -49,13 +49,13 @@ class Admission:
         return source
 
     async def subject(self, credentials: Credentials) -> str:
-        """Whose bearer token came with the request.
+        """Which user's bearer token came with the request; empty when it is a client's own, which proves no user id.
 
         Raises:
             InvalidToken: It does not hold.
             UpstreamUnavailable: Its issuer's keys cannot be had, so that nothing is known about it.
         """
-        return (await self._tokens.verify(credentials.bearer)).subject
+        return (await self._tokens.verify(credentials.bearer)).user
 
     async def proven(self, subject: str, decoded: DecodedRequest) -> frozenset[int]:
         """The indices of the events whose user id a token proves; an event whose own token does not gets a warning.
@@ -111,7 +111,7 @@ class _IdentityTokens:
 
     async def _check(self, token: str) -> str:
         try:
-            return (await self._verifiers.verify(token)).subject
+            return (await self._verifiers.verify(token)).user
         except (InvalidToken, UpstreamUnavailable):
             self._bad += 1
             return ""

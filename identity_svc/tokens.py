@@ -10,6 +10,8 @@ from mesh.jwt import SignedToken, Signer
 
 AUDIENCE = "clew"
 IMPERSONATE = "clew.impersonate"
+OWN_SCOPES = "clew."
+"""Scopes of this prefix give power over the mesh: they are for clients, and a user's token never carries one."""
 
 DEFAULT_LIFETIME_SECONDS = 600
 # A user's token proves who somebody is and cannot be called back: it holds an hour at most, whoever asks.
@@ -60,10 +62,13 @@ class TokenIssuer:
 
 
 def _scopes(client: Client, asked: Collection[str], *, about_user: bool) -> Collection[str]:
-    """Choose the token's scopes: what was asked for, never more than the client has."""
+    """Choose the token's scopes: what was asked for, never more than the client has, never clew's own for a user."""
     needed = [IMPERSONATE, *asked] if about_user else asked
     for scope in needed:
         if scope not in client.scopes:
+            raise ScopeNotGranted(scope)
+    for scope in asked:
+        if about_user and scope.startswith(OWN_SCOPES):
             raise ScopeNotGranted(scope)
     return asked if asked or about_user else client.scopes
 

@@ -24,6 +24,7 @@ class Claims:
         expire_at: Unix seconds from which on it proves nothing: `exp`.
         issuer: Who vouches for it: `iss`.
         token_id: What it is revoked by: `jti`; empty when the issuer gives none.
+        client_id: Which client asked for it (RFC 9068): `client_id`; empty when the issuer does not say.
     """
 
     subject: str
@@ -31,6 +32,12 @@ class Claims:
     expire_at: int
     issuer: str
     token_id: str
+    client_id: str = ""
+
+    @property
+    def user(self) -> str:
+        """The subject when it is a user; empty for a token that a client got about itself."""
+        return "" if self.subject == self.client_id else self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,8 @@ class ClaimRules:
             scopes=_scopes(payload),
             expire_at=self._check_times(payload, now),
             issuer=self.issuer,
-            token_id=_text(payload, "jti") if payload.get("jti") is not None else "",
+            token_id=_optional_text(payload, "jti"),
+            client_id=_optional_text(payload, "client_id"),
         )
 
     def _check_times(self, payload: Mapping[str, Any], now: float) -> int:
@@ -91,6 +99,10 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidToken(f"token {name} is not Unicode text")
     return value
+
+
+def _optional_text(payload: Mapping[str, Any], name: str) -> str:
+    return "" if payload.get(name) is None else _text(payload, name)
 
 
 def _time(payload: Mapping[str, Any], name: str) -> int:

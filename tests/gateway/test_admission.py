@@ -87,6 +87,14 @@ async def test_a_write_key_alone_proves_nobody(admission: Admission) -> None:
     assert [event.warnings for event in request.events] == [[EventWarning.WARNING_MESSAGE_ID_MINTED]] * 2
 
 
+async def test_a_clients_own_token_proves_no_user_id(admission: Admission) -> None:
+    """A client whose id happens to equal a user id has not logged that user in."""
+    own = SIGNER.sign("shop", "clew", lifetime_seconds=60, client_id="shop").token
+    handed_out = SIGNER.sign("user-1", "clew", lifetime_seconds=60, client_id="shop").token
+    assert await admission.subject(Credentials("k1", own)) == ""
+    assert await admission.subject(Credentials("k1", handed_out)) == "user-1"
+
+
 async def test_a_bearer_token_proves_its_own_subject_only(admission: Admission) -> None:
     """Not another user's id, not one that looks alike, not a visitor without a user id, not the group of that name."""
     users = [{"userId": "u1"}, {"userId": "u2"}, {"userId": "U1"}, {"anonymousId": "u1"}, {"userId": "u1 "}]

@@ -60,6 +60,14 @@ def test_nobody_gets_a_scope_that_the_client_lacks(tokens: TokenIssuer, subject:
     assert caught.value.metadata == {"scope": "profiles.erase"}
 
 
+@pytest.mark.parametrize("scope", ["clew.admin", "clew.impersonate"])
+def test_a_users_token_never_carries_power_over_the_mesh(tokens: TokenIssuer, scope: str) -> None:
+    """Even a client that has such a scope cannot hand it on to a user."""
+    with pytest.raises(ScopeNotGranted) as caught:
+        shop(tokens, TokenRequest("user-1", [scope]))
+    assert caught.value.metadata == {"scope": scope}
+
+
 def test_credentials_come_first(tokens: TokenIssuer) -> None:
     """Who proves nothing learns nothing about scopes and limits."""
     with pytest.raises(InvalidClient):
