@@ -94,7 +94,7 @@ class Signer:
     ) -> SignedToken:
         """A new token with an id of its own; it holds from now for so many seconds."""
         now = self._clock.now_ns() // _NANOS_PER_SECOND
-        claims = Claims(subject, frozenset(scopes), now + lifetime_seconds, self._issuer, new_id())
+        claims = Claims(subject, frozenset(scopes), now + lifetime_seconds, self._issuer, new_id(), client_id)
         payload: dict[str, object] = {
             "iss": claims.issuer,
             "sub": claims.subject,
