@@ -32,7 +32,9 @@ from cli.trace import render_waterfall
 from mesh.spans import find_trace, last_trace_id
 
 _VISITOR = "anon-theseus"
+_PRIVATE = "anon-private"
 _USER = "u-theseus"
+_BROKEN = "demo-bad"
 _SECONDS = 10.0
 _AGENT = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
@@ -60,6 +62,8 @@ class Story:
         self._endpoints = Endpoints.read(data_dir)
         self._secrets = Layout(data_dir).prepare()
         self._refused_id = "demo-refused"
+        # A real Kafka may hold other people's events, and those of earlier demos.
+        self._began_ns = time.time_ns()
         options: dict[str, Any] = {"max_retries": 3, "upload_interval": 0.1}
         self._segment = segment.analytics.Client(self._endpoints.write_key, host=self._endpoints.http, **options)
         self._rudder = rudderstack.analytics.Client(self._endpoints.write_key, host=self._endpoints.http, **options)
@@ -99,8 +103,8 @@ class Story:
     def refusal(self) -> list[str]:
         """Another visitor withdraws every consent; the next event is not kept."""
         self._title("A visitor refuses", "RecordConsent denies every purpose; the next event is filtered")
-        self._post({"type": "page", "anonymousId": "anon-private", "messageId": "demo-before"})
-        profile = self._profile(Identifier(kind=IdentifierKind.IDENTIFIER_KIND_ANONYMOUS_ID, value="anon-private"))
+        self._post({"type": "page", "anonymousId": _PRIVATE, "messageId": "demo-before"})
+        profile = self._profile(Identifier(kind=IdentifierKind.IDENTIFIER_KIND_ANONYMOUS_ID, value=_PRIVATE))
         choices = [
             PurposeChoice(purpose=purpose, choice=Choice.CHOICE_DENIED) for purpose in Purpose.values() if purpose
         ]
@@ -109,7 +113,7 @@ class Story:
                 workspace=WORKSPACE, subject=profile.profile_id, choices=choices, origin="privacy settings"
             )
             epoch = ConsentServiceStub(channel).RecordConsent(request, timeout=_SECONDS).record.epoch
-        answer = self._post({"type": "page", "anonymousId": "anon-private", "messageId": self._refused_id})
+        answer = self._post({"type": "page", "anonymousId": _PRIVATE, "messageId": self._refused_id})
         verdict = answer["events"][0]
         self._console.print(f"  recorded as epoch {epoch}")
         self._console.print(f"  verdict [yellow]{verdict['verdict']}[/yellow]: {verdict.get('detail', '')}")
@@ -120,7 +124,7 @@ class Story:
         self._title("A broken event", "one good and one bad event in one batch: 200, a verdict for each")
         answer = self._post(
             {"type": "track", "event": "Good", "anonymousId": _VISITOR, "messageId": "demo-good"},
-            {"type": "track", "event": "Nobody's", "messageId": "demo-bad"},
+            {"type": "track", "event": "Nobody's", "messageId": _BROKEN},
         )
         for verdict in answer["events"]:
             self._console.print(f"  {verdict['messageId']:<10} {verdict['verdict']:<9} {verdict.get('detail', '')}")
@@ -151,7 +155,7 @@ class Story:
             "the refused event is on the topic": all(event.message_id != self._refused_id for event in events),
             "no event is verified": any(event.assurance == Assurance.ASSURANCE_VERIFIED for event in events),
             f"the visitor has {len(theseus)} profiles": len(theseus) == 1,
-            "the failed event is not on its topic": any(event.message_id == "demo-bad" for event in failed),
+            "the failed event is not on its topic": any(event.message_id == _BROKEN for event in failed),
         }
         return [problem for problem, fine in checks.items() if not fine]
 
@@ -204,8 +208,16 @@ class Story:
         wanted = expected_events + expected_failed
         stop = lambda: len(found) >= wanted or time.monotonic() > deadline  # noqa: E731
         records = consume(self._endpoints.kafka, from_beginning=True, stop=stop)
-        found.extend(record for record in records if record is not None)
+        found.extend(record for record in records if record is not None and self._is_ours(record))
         return sorted(found, key=lambda record: record.message.received_time.ToNanoseconds())
+
+    def _is_ours(self, record: Decoded) -> bool:
+        message = record.message
+        if message.received_time.ToNanoseconds() < self._began_ns:
+            return False
+        if isinstance(message, FailedEvent):
+            return message.message_id == _BROKEN
+        return message.user_id == _USER or message.anonymous_id in {_VISITOR, _PRIVATE}
 
 
 def _word(enum: Any, number: int) -> str:
