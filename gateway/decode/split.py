@@ -11,12 +11,13 @@ from typing import Final
 from gateway.decode.errors import UnreadableBody
 from gateway.decode.types import MAX_BATCH_ELEMENTS
 
-_GOOD_STRING: Final = rb'"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+"(?=\s*+[:,}\]])'
+# Groups are atomic, not possessive: Python 3.11 before 3.11.5 gives up too early on a possessive group (gh-101955).
+_GOOD_STRING: Final = rb'"(?>(?:[^"\\\x00-\x1f]+|\\[^\x00-\x1f])*)"(?=\s*+[:,}\]])'
 # Escapes outside of strings are taken in pairs: text full of quotes that open nothing still costs linear time.
 _FILLER: Final = rb'[^"{}\[\],\\]++|' + _GOOD_STRING + rb'|\\.?+|"'
 # To the next thing that matters among the events of the array, and within one event.
-_BETWEEN = re.compile(rb"(?:" + _FILLER + rb")*+([{}\[\],])", re.DOTALL)
-_WITHIN = re.compile(rb"(?:" + _FILLER + rb"|,(?!\s*+\{))*+([{}\[\],])", re.DOTALL)
+_BETWEEN = re.compile(rb"(?>(?:" + _FILLER + rb")*)([{}\[\],])", re.DOTALL)
+_WITHIN = re.compile(rb"(?>(?:" + _FILLER + rb"|,(?!\s*+\{))*)([{}\[\],])", re.DOTALL)
 _BATCH_ARRAY = re.compile(rb'"batch"\s*+:\s*+\[')
 _OPENER: Final = {ord("}"): ord("{"), ord("]"): ord("[")}
 # A batch of 4 MB has some 100,000 brackets. More cost more time than a broken body is worth.

@@ -27,7 +27,8 @@ MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 """Splits an object's text into its members' texts. It checks neither Unicode nor duplicates: for checked text only."""
 
 _from_json = jiter.from_json
-_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
+# Atomic, not possessive: see `split`.
+_STRING: Final = rb'"(?>(?:[^"\\]+|\\.)*)"'
 # Up to and including the next number that JSON does not have, strings skipped.
 _NON_FINITE = re.compile(rb'((?:[^"NI-]++|' + _STRING + rb"|-(?![NI]))*+)-?(?:NaN|Infinity)", re.DOTALL)
 # To the next bracket outside of strings. Matched end to end, and escapes outside of strings are taken in pairs: text
