@@ -14,6 +14,7 @@ from gateway.stats import Stats
 from mesh.errors import ClewError
 
 EMPTY = DecodedRequest(write_key="", events=[], rejected=[], count=0)
+_NOBODY: frozenset[int] = frozenset()
 
 
 class Collector:
@@ -48,7 +49,7 @@ class Collector:
         decoded = decode()
         credentials = credentials.or_write_key(decoded.write_key)
         source = self._admission.source(credentials)
-        proven = await self._admission.proven(subject, decoded)
+        proven = await self._admission.proven(subject, decoded) if subject or _has_token(decoded) else _NOBODY
         submission = Submission(
             source=source,
             decoded=decoded,
@@ -65,12 +66,11 @@ class Collector:
             span.set_attributes(
                 {"clew.workspace": source.workspace, "clew.source": source.name, "clew.events": decoded.count}
             )
-        await self._carry(submission)
+        if decoded.count:
+            await self._carry(submission)
         return [submission.outcomes[index] for index in range(decoded.count)]
 
     async def _carry(self, submission: Submission) -> None:
-        if not submission.count:
-            return
         self._stats.begin(submission)
         try:
             await self._pipeline.submit(submission)
@@ -81,3 +81,10 @@ class Collector:
             self._stats.end(submission)
             # Its traceback leads to this request: together they would stay in memory until a garbage collection.
             submission.error = None
+
+
+def _has_token(decoded: DecodedRequest) -> bool:
+    for event in decoded.events:  # noqa: SIM110 - hardly any request has one, and a generator costs more than the look
+        if event.context.identity_token:
+            return True
+    return False

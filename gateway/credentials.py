@@ -5,6 +5,8 @@ import binascii
 from dataclasses import dataclass
 from functools import lru_cache
 
+_LONGEST_REMEMBERED = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -24,6 +26,14 @@ def read_credentials(authorization: str | None, write_key_header: str | None) ->
     Basic carries the write key as its user name (RFC 7617; the SDKs send an empty password). What is malformed counts
     as absent.
     """
+    # Write keys are few and no secrets: what was read once is remembered. Tokens are never kept.
+    basic = authorization is None or authorization.startswith("Basic ")
+    if basic and len(authorization or "") + len(write_key_header or "") <= _LONGEST_REMEMBERED:
+        return _remembered(authorization, write_key_header)
+    return _read(authorization, write_key_header)
+
+
+def _read(authorization: str | None, write_key_header: str | None) -> Credentials:
     scheme, _, value = (authorization or "").strip().partition(" ")
     write_key = (write_key_header or "").strip()
     match scheme.lower():
@@ -35,8 +45,9 @@ def read_credentials(authorization: str | None, write_key_header: str | None) ->
             return Credentials(write_key)
 
 
-# The write keys of one deployment are few and no secrets; tokens are never kept.
-@lru_cache(maxsize=1024)
+_remembered = lru_cache(maxsize=1024)(_read)
+
+
 def _basic_user(encoded: str) -> str:
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode()

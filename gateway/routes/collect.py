@@ -85,17 +85,19 @@ def collect_handler(
 
 
 def _parent(headers: Headers) -> Context:
-    value = headers.get("traceparent")
-    if value is None:
+    value = headers.get_raw(b"traceparent")
+    if value is None or len(headers.get_all("traceparent")) > 1:
         return _NO_PARENT
-    if len(headers.get_all("traceparent")) > 1:
-        return _NO_PARENT
-    context = parse_traceparent(value, ",".join(headers.get_all("tracestate")))
+    context = parse_traceparent(value.decode("latin-1"), ",".join(headers.get_all("tracestate")))
     return trace.set_span_in_context(NonRecordingSpan(context), Context()) if context else _NO_PARENT
 
 
 def _credentials(headers: Headers) -> Credentials:
-    return read_credentials(headers.get("authorization"), headers.get("x-write-key"))
+    authorization, write_key = headers.get_raw(b"authorization"), headers.get_raw(b"x-write-key")
+    return read_credentials(
+        authorization.decode("latin-1") if authorization is not None else None,
+        write_key.decode("latin-1") if write_key is not None else None,
+    )
 
 
 def _client_ip(request: Request, *, trust_forwarded: bool) -> str:
