@@ -56,7 +56,7 @@ class Gateway:
     bus: Bus
 
     @classmethod
-    def build(cls, settings: GatewaySettings, bus: Bus, telemetry: Telemetry) -> "Gateway":
+    def build(cls, settings: GatewaySettings, sources: Sources, bus: Bus, telemetry: Telemetry) -> "Gateway":
         """Make the objects; nothing is bound yet."""
         registry = contracts_registry()
         upstreams = Upstreams.open(
@@ -67,7 +67,7 @@ class Gateway:
             failed_schema_id=registry.schema_id(FailedEvent.DESCRIPTOR.full_name),
         )
         stats = Stats(telemetry.meter)
-        admission = Admission(Sources.load(settings.sources_file), token_verifiers(settings, upstreams))
+        admission = Admission(sources, token_verifiers(settings, upstreams))
         pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer)
         collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds)
         router = Router()
@@ -98,7 +98,9 @@ async def serve() -> None:
     server_settings, settings = read_settings(ServerSettings), read_settings(GatewaySettings)
     configure_logs(NAME, server_settings.log_level)
     telemetry = start_telemetry(NAME, server_settings.data_dir, os.environ)
-    gateway = Gateway.build(settings, KafkaBus(read_settings(KafkaSettings)), telemetry)
+    # Before anything connects: what is wrong with a file shall not be told after what is wrong with the network.
+    sources = Sources.load(settings.sources_file)
+    gateway = Gateway.build(settings, sources, KafkaBus(read_settings(KafkaSettings)), telemetry)
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
     add_CollectorServiceServicer_to_server(CollectorServicer(gateway.collector, SystemClock()), server.server)

@@ -29,6 +29,8 @@ def run_process(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     Bad settings end the process with status 2 and a message on standard error that says what to set.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    # Whatever a process writes is its customers' data: for its own user's eyes only.
+    os.umask(0o077)
     # gRPC reads it when it starts; its chatter about each lost connection is no JSON.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:

@@ -12,7 +12,7 @@ MAX_EVENT_BYTES: Final = 32_768
 """Most bytes of one event's JSON text (the Segment specification's 32 KB)."""
 MAX_BATCH_EVENTS: Final = 2_500
 """Most events of one request (the Segment specification); those beyond are rejected one by one."""
-MAX_BATCH_ELEMENTS: Final = 20_000
+MAX_BATCH_ELEMENTS: Final = 5_000
 """Most elements of one request, good or bad: no client makes as many, and each costs a verdict."""
 MAX_DEPTH: Final = 16
 """Most levels of objects and arrays in one event, the event itself being the first."""

@@ -1,7 +1,7 @@
 """What every bus promises, checked on each adapter: memory, Kafka on the embedded broker's mock, and real Kafka.
 
-The real one runs when CLEW_TEST_KAFKA is set: HOST:PORT of a cluster, or `start` to have one started for the suite,
-which can be stopped and started again and so runs the outage cases as well.
+The real one is started for the suite where Java and Maven are; CLEW_TEST_KAFKA=HOST:PORT names another one, without the
+outage cases, since it is not ours to stop.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ import pytest
 from mesh.bus.port import Bus, DeliveryFailure, Record
 from mesh.errors import BusUnavailable
 from tests.mesh.bus.brokers import Broker, kafka_broker, memory_broker, mock_broker
+from tests.support.requirements import require
 from tools.kafka.cluster import LocalKafka, running_kafka
 
 KAFKA = os.environ.get("CLEW_TEST_KAFKA", "")
-NEEDS_KAFKA = pytest.mark.skipif(not KAFKA, reason="CLEW_TEST_KAFKA is not set")
 OUTAGE_SECONDS = 2.0
 # Bootstrap address, how to stop the cluster, how to start it again.
 Target = tuple[str, Callable[[], None], Callable[[], None]]
@@ -26,14 +26,16 @@ Target = tuple[str, Callable[[], None], Callable[[], None]]
 @pytest.fixture(scope="module")
 def real_kafka() -> Iterator[LocalKafka | str]:
     """The real cluster: the one that is named, or one of our own."""
-    if KAFKA != "start":
+    if KAFKA:
         yield KAFKA
         return
+    require("java")
+    require("mvn")
     with running_kafka() as kafka:
         yield kafka
 
 
-@pytest.fixture(params=["memory", "mock", pytest.param("kafka", marks=NEEDS_KAFKA)])
+@pytest.fixture(params=["memory", "mock", "kafka"])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
     """Each broker in turn."""
     match request.param:

@@ -15,11 +15,18 @@ from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
 from mesh.bus.port import Record
 from tests.mesh.bus.brokers import read_topic
+from tests.support.requirements import require
 from tools.kafka.archives import KafkaUnavailableError, kafka_version
 from tools.kafka.cluster import PORTS, Node, free_ports, running_kafka
 
 LAUNCHER = Path(__file__).parents[3] / "tools" / "kafka" / "kafka.py"
-NEEDS_KAFKA = pytest.mark.skipif(not os.environ.get("CLEW_TEST_KAFKA"), reason="CLEW_TEST_KAFKA is not set")
+
+
+@pytest.fixture
+def java_and_maven() -> None:
+    """What a real cluster needs."""
+    require("java")
+    require("mvn")
 
 
 @pytest.fixture
@@ -96,7 +103,7 @@ def test_a_broker_that_ends_at_once_shows_the_end_of_its_log(tmp_path: Path) -> 
         node.await_ready(0.0)
 
 
-@NEEDS_KAFKA
+@pytest.mark.usefixtures("java_and_maven")
 async def test_the_launcher_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     """One JSON line when it serves; SIGTERM stops it with status 0; the next start has the same data."""
     for count in (1, 2):
@@ -109,7 +116,7 @@ async def test_the_launcher_serves_until_it_is_told_to_stop(tmp_path: Path) -> N
         assert told["version"] == kafka_version()
 
 
-@NEEDS_KAFKA
+@pytest.mark.usefixtures("java_and_maven")
 async def test_a_killed_broker_of_three_costs_nothing() -> None:
     """Topics are replicated: acknowledged records survive, and publishing goes on with two of three in sync."""
     with running_kafka(brokers=3) as kafka:
