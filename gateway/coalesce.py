@@ -148,14 +148,15 @@ class Coalescer(Generic[ItemT]):
         count, size = item.count, item.size
         if self._queued_count + count > self._max_waiting or self._queued_bytes + size > self._max_waiting_bytes:
             raise Overloaded("more events wait than the gateway takes; send the same events again")
-        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(item, loop.create_future())
         self._queue.append(waiting)
         self._queued_count += count
         self._queued_bytes += size
         if not self._under_way:
             # What the loop has read from other connections in this same turn comes along, at no delay.
             self._under_way = True
-            asyncio.get_running_loop().call_soon(self._start_next)
+            loop.call_soon(self._start_next)
         try:
             await waiting.done
         except asyncio.CancelledError:
@@ -190,28 +191,29 @@ class Coalescer(Generic[ItemT]):
         latest = time.monotonic() + LEAST_SECONDS
         while self._queue:
             waiting = self._queue[0]
-            item = waiting.item
-            if members and (count + item.count > self._max_count or size + item.size > self._max_bytes):
+            item_count, item_size = waiting.item.count, waiting.item.size
+            if members and (count + item_count > self._max_count or size + item_size > self._max_bytes):
                 break
             self._queue.popleft()
-            self._queued_count -= item.count
-            self._queued_bytes -= item.size
-            if item.deadline < latest:
+            self._queued_count -= item_count
+            self._queued_bytes -= item_size
+            if waiting.item.deadline < latest:
                 waiting.done.set_exception(DeadlineExceeded("no time was left; send the same events again"))
                 continue
             members.append(waiting)
-            count += item.count
-            size += item.size
+            count += item_count
+            size += item_size
         return members
 
     def _land(self, flight: _Flight[ItemT]) -> None:
         self._flights.discard(flight)
         task = flight.task
-        failure = None if task.cancelled() else task.exception()
+        cancelled = task.cancelled()
+        failure = None if cancelled else task.exception()
         for member in flight.members:
             if member.done.done():
                 continue
-            if task.cancelled():
+            if cancelled:
                 member.done.cancel()
             elif failure is not None:
                 member.done.set_exception(failure)

@@ -4,7 +4,6 @@ received = published + duplicate + rejected + filtered + unanswered + in flight.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 
 from opentelemetry.metrics import Meter
 
@@ -29,6 +28,26 @@ def reason_name(outcome: Outcome) -> str:
     return _FILTERS[outcome.filter_reason] if outcome.filter_reason else ""
 
 
+_Fate = tuple[Verdict.ValueType, FailureReason.ValueType, FilterReason.ValueType]
+"""An outcome without its message id and detail; in a key None stands for events that were not answered."""
+_Key = tuple[str, _Fate | None]
+
+
+class _Row:
+    """One count, and what it is of, in words."""
+
+    __slots__ = ("attributes", "count")
+
+    def __init__(self, source: str, fate: _Fate | None) -> None:
+        outcome = None if fate is None else Outcome("", *fate)
+        self.attributes = {
+            "source": source,
+            "verdict": "unanswered" if outcome is None else verdict_name(outcome),
+            "reason": "" if outcome is None else reason_name(outcome),
+        }
+        self.count = 0
+
+
 class Stats:
     """Counts events by source, verdict and reason.
 
@@ -36,7 +55,7 @@ class Stats:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._rows: dict[_Key, _Row] = {}
         self.in_flight = 0
         self.requests = 0
         self._events = meter.create_counter(
@@ -50,26 +69,31 @@ class Stats:
 
     def end(self, submission: Submission) -> None:
         """A request's events have left the pipeline, with an outcome each or with none."""
-        self.in_flight -= submission.count
-        source = submission.source.name
-        if submission.count == 1 == len(submission.outcomes) and submission.error is None:
-            (outcome,) = submission.outcomes.values()
-            self._add(source, verdict_name(outcome), reason_name(outcome), 1)
-            return
-        for (verdict, reason), count in _tally(submission).items():
-            self._add(source, verdict, reason, count)
+        count, outcomes, source = submission.count, submission.outcomes, submission.source.name
+        self.in_flight -= count
+        if submission.error is not None or len(outcomes) != count:
+            self._add((source, None), count)
+        elif count == 1:
+            (outcome,) = outcomes.values()
+            self._add((source, outcome[1:4]), 1)
+        else:
+            for fate, number in Counter(outcome[1:4] for outcome in outcomes.values()).items():
+                self._add((source, fate), number)
 
-    def _add(self, source: str, verdict: str, reason: str, count: int) -> None:
-        self._counts[source, verdict, reason] += count
-        self._events.add(count, {"source": source, "verdict": verdict, "reason": reason})
+    def _add(self, key: _Key, count: int) -> None:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = _Row(*key)
+        row.count += count
+        self._events.add(count, row.attributes)
 
     def snapshot(self) -> dict[str, object]:
         """All counts, for the admin endpoint."""
         totals: Counter[str] = Counter()
         rows: list[dict[str, object]] = []
-        for (source, verdict, reason), count in sorted(self._counts.items()):
-            totals[verdict] += count
-            rows.append({"source": source, "verdict": verdict, "reason": reason, "count": count})
+        for row in sorted(self._rows.values(), key=lambda row: tuple(row.attributes.values())):
+            totals[row.attributes["verdict"]] += row.count
+            rows.append({**row.attributes, "count": row.count})
         received = sum(totals.values()) + self.in_flight
         return {
             "received": received,
@@ -78,13 +102,3 @@ class Stats:
             "requests": self.requests,
             "by_source": rows,
         }
-
-
-def _tally(submission: Submission) -> Counter[tuple[str, str]]:
-    if submission.error is not None or len(submission.outcomes) != submission.count:
-        return Counter({("unanswered", ""): submission.count})
-    return _by_verdict(submission.outcomes.values())
-
-
-def _by_verdict(outcomes: Iterable[Outcome]) -> Counter[tuple[str, str]]:
-    return Counter((verdict_name(outcome), reason_name(outcome)) for outcome in outcomes)

@@ -7,6 +7,7 @@ from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
+    INVALID_SPAN,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -103,7 +104,8 @@ class RateLimitedTracer(Tracer):
             yield span
 
     def _unrecorded(self, context: Context | None) -> Span | None:
-        parent = get_current_span(context)
+        # An empty context is how the edge says that there is no parent: nearly all requests.
+        parent = INVALID_SPAN if context is not None and not context else get_current_span(context)
         parent_context = parent.get_span_context()
         if parent_context.is_valid:
             if parent_context.trace_flags & 1:

@@ -59,8 +59,6 @@ def collect_handler(
 
     async def handle(request: Request) -> Response:
         span = tracer.start_span(span_name, _parent(request.headers), SpanKind.SERVER, attributes)
-        request.trace_id = f"{span.get_span_context().trace_id:032x}"
-        status = 499
         try:
             outcomes = await collector.collect(
                 lambda: decode_request(request.body, event_type, request.received_ns),
@@ -70,15 +68,11 @@ def collect_handler(
                 client_ip=_client_ip(request, trust_forwarded=trust_forwarded),
                 size=len(request.body),
             )
-            status = 200
-        except ClewError as error:
-            status = http_status(error)
+        except BaseException as error:
+            request.trace_id = f"{span.get_span_context().trace_id:032x}"
+            _end(span, _status(error))
             raise
-        except Exception:
-            status = 500
-            raise
-        finally:
-            _end(span, status)
+        _end(span, 200)
         return _answer(outcomes)
 
     return handle
@@ -106,6 +100,13 @@ def _client_ip(request: Request, *, trust_forwarded: bool) -> str:
         if forwarded:
             return forwarded[-1].rpartition(",")[2].strip()[:45]
     return request.peer
+
+
+def _status(error: BaseException) -> int:
+    """What the server makes of an error; 499 for a cancellation, as it comes of a client that went away."""
+    if isinstance(error, ClewError):
+        return http_status(error)
+    return 500 if isinstance(error, Exception) else 499
 
 
 def _end(span: Span, status: int) -> None:
