@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ FAILED_TOPIC = "clew.events.failed.v1"
 _TYPES: dict[str, type[EnrichedEvent] | type[FailedEvent]] = {EVENTS_TOPIC: EnrichedEvent, FAILED_TOPIC: FailedEvent}
 EVENT_TYPES = tuple(name.removeprefix("EVENT_TYPE_").lower() for name, number in EventType.items() if number)
 _METADATA_SECONDS = 10
+_LOOK_SECONDS = 1.0
 # Controls, and what reverses or breaks lines.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -63,8 +65,13 @@ def consume(bootstrap: str, *, from_beginning: bool, stop: Callable[[], bool]) -
         }
     )
     try:
-        consumer.assign(_partitions(consumer, from_beginning=from_beginning))
+        absent, next_look = set(_TYPES), 0.0
         while not stop():
+            if absent and time.monotonic() >= next_look:
+                found = _partitions(consumer, absent, from_beginning=from_beginning or next_look > 0)
+                absent -= {partition.topic for partition in found}
+                consumer.incremental_assign(found)
+                next_look = time.monotonic() + _LOOK_SECONDS
             messages = consumer.consume(100, timeout=0.2)
             if not messages:
                 yield None
@@ -78,12 +85,12 @@ def consume(bootstrap: str, *, from_beginning: bool, stop: Callable[[], bool]) -
         consumer.close()
 
 
-def _partitions(consumer: Any, *, from_beginning: bool) -> list[TopicPartition]:
+def _partitions(consumer: Any, topics: Collection[str], *, from_beginning: bool) -> list[TopicPartition]:
+    """Where to begin in those of the topics that exist; one that nobody has written to does not, on a real Kafka."""
     found = []
-    for topic in _TYPES:
+    for topic in topics:
         metadata = consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
-        # A topic that nobody has written to has no partitions yet; asking for it makes the broker create it.
-        for partition in metadata.partitions or range(1):
+        for partition in metadata.partitions:
             start = TopicPartition(topic, partition, OFFSET_BEGINNING)
             if not from_beginning:
                 _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_METADATA_SECONDS)

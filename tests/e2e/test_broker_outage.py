@@ -1,5 +1,6 @@
 """A real Kafka that goes away and comes back, under load: nothing acknowledged is lost, nothing held grows for ever."""
 
+import subprocess
 import sys
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +141,23 @@ def _wave(record: Received) -> str:
     """The library and the wave that a record comes from; empty: the flood."""
     wave = (record.message.anonymous_id or record.message.user_id).rsplit("-", 2)[0]
     return wave if wave.startswith(("before-", "during-")) else ""
+
+
+def test_a_viewer_waits_for_a_topic_that_nobody_has_written_to(mesh: RunningMesh, tmp_path: Path) -> None:
+    """On a new Kafka `clew tail --failed` waits until the first event fails, and shows it."""
+    output = tmp_path / "tail"
+    command = [sys.executable, "-m", "cli", "tail", "--failed", "--limit", "1", "--data-dir", str(mesh.data_dir)]
+    with output.open("w") as sink:
+        tail = subprocess.Popen(command, stdout=sink, stderr=sink)
+    try:
+        # Started and connected: a topic that came before would be read from its end.
+        time.sleep(2)
+        assert mesh.edge.post({"type": "shrug", "anonymousId": "a"}).verdicts == ["rejected"]
+        assert tail.wait(20) == 0
+    finally:
+        tail.kill()
+        tail.wait()
+    assert output.read_text().startswith("failed    unknown_type")
 
 
 def test_everything_that_the_libraries_hold_arrives(mesh: RunningMesh, outage: Outage) -> None:
