@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from gateway.decode.errors import Rejection, UnreadableBody
 from gateway.decode.split import refuse_too_many, split_array, split_batch
-from gateway.decode.text import MEMBERS, parse_strict
+from gateway.decode.text import MEMBERS, PARTS, Parts, parse_strict
 from gateway.decode.times import parse_time
 from gateway.decode.types import MAX_EVENT_BYTES, MAX_SHARED_BYTES, MAX_SHARED_BYTES_IN_ALL
 
@@ -25,10 +25,11 @@ _UNSPLIT: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class Envelope(Struct, frozen=True, eq=False, kw_only=True):
-    """The texts of the events, and what holds for all of them. `lone`: the body is one event."""
+    """The texts of the events, and what holds for all of them. `lone`: the body is one event, maybe with its parts."""
 
     events: list[bytes]
     lone: bool = False
+    parts: Parts | None = None
     write_key: str = ""
     sent_ns: int | None = None
     sent_unreadable: bool = False
@@ -51,12 +52,22 @@ def read_envelope(body: bytes, *, lone_allowed: bool) -> Envelope:
         return Envelope(events=_elements(body))
     if not body.startswith(b"{"):
         raise UnreadableBody("JSON is malformed at byte 0: an object or an array must begin here")
-    found = _split(body) if b'"batch"' in body else None
-    if found is not None:
-        return _batch(*found)
-    if lone_allowed or _has_type(body):
-        return Envelope(events=[body], lone=True)
+    parts = _parts(body)
+    if parts is None or parts.batch:
+        found = _split(body) if b'"batch"' in body else None
+        if found is not None:
+            return _batch(*found)
+    # What is wrong with a text that cannot be split, and at which byte, comes out when the event is decoded.
+    if lone_allowed or parts is None or parts.type:
+        return Envelope(events=[body], lone=True, parts=parts)
     raise UnreadableBody("the body has neither a `batch` array nor the `type` of an event (looked for from byte 0)")
+
+
+def _parts(body: bytes) -> Parts | None:
+    try:
+        return PARTS.decode(body)
+    except _UNSPLIT:
+        return None
 
 
 def _split(body: bytes) -> tuple[bytes, list[bytes]] | None:
@@ -72,14 +83,6 @@ def _split(body: bytes) -> tuple[bytes, list[bytes]] | None:
         return split_batch(body)
     rest = _without(body, bytes(batch))
     return split_batch(body) if rest is None else (rest, events)
-
-
-def _has_type(body: bytes) -> bool:
-    try:
-        return "type" in MEMBERS.decode(body)
-    except _UNSPLIT:
-        # What is wrong with it, and at which byte, comes out when the event is decoded.
-        return True
 
 
 def _without(body: bytes, batch: bytes) -> bytes | None:

@@ -6,7 +6,6 @@ text that came, sliced out by a second, much cheaper pass, so that every digit o
 
 from typing import Any, Final
 
-import msgspec
 from msgspec import Raw, Struct
 
 from clew.event.v1.event_pb2 import (
@@ -31,7 +30,7 @@ from clew.event.v1.failed_event_pb2 import (
 from gateway.decode.context import decode_context
 from gateway.decode.errors import Rejection
 from gateway.decode.rules import check_identifier, check_size, check_subject
-from gateway.decode.text import MEMBERS, is_deeper, join_members, join_objects, parse_strict, too_deep
+from gateway.decode.text import MEMBERS, PARTS, Parts, is_deeper, join_members, join_objects, parse_strict, too_deep
 from gateway.decode.times import parse_time, resolve_event_time
 from gateway.decode.types import (
     EMPTY_CONTEXT,
@@ -75,18 +74,6 @@ _KNOWN: Final = frozenset(
 )
 
 
-class _Parts(Struct, gc=False):
-    """The members of an event that stay text."""
-
-    properties: Raw = Raw()
-    traits: Raw = Raw()
-    context: Raw = Raw()
-    integrations: Raw = Raw()
-
-
-_PARTS: Final = msgspec.json.Decoder(_Parts)
-
-
 class Surroundings(Struct, frozen=True, eq=False, gc=False, kw_only=True):
     """What the request says for all its events.
 
@@ -104,8 +91,8 @@ class Surroundings(Struct, frozen=True, eq=False, gc=False, kw_only=True):
     integrations: bytes = b""
 
 
-def decode_event(text: bytes, index: int, around: Surroundings) -> DecodedEvent:
-    """Decode one event.
+def decode_event(text: bytes, index: int, around: Surroundings, parts: Parts | None = None) -> DecodedEvent:
+    """Decode one event, of which the parts may be known already.
 
     Raises:
         Rejection: It cannot be accepted.
@@ -115,7 +102,8 @@ def decode_event(text: bytes, index: int, around: Surroundings) -> DecodedEvent:
     if type(members) is not dict:
         raise Rejection(FAILURE_REASON_MALFORMED_JSON, "the event is no JSON object")
     warnings: list[EventWarning.ValueType] = [WARNING_NON_FINITE_NUMBER] if mended else []
-    parts = _PARTS.decode(text)
+    if parts is None or mended:
+        parts = PARTS.decode(text)
     message_id = _identifier(members, "messageId", MAX_MESSAGE_ID_CHARS, text)
     if not message_id:
         message_id = new_id()

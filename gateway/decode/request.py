@@ -38,11 +38,14 @@ def decode_request(body: bytes, route: EventType.ValueType | None, received_ns: 
         context=envelope.context,
         integrations=envelope.integrations,
     )
-    decoded = decode_all(envelope.events, lambda text, index: decode_event(text, index, around), reject_text)
+    decoded = decode_all(
+        envelope.events, lambda text, index: decode_event(text, index, around, envelope.parts), reject_text
+    )
     decoded.write_key = envelope.write_key
     if envelope.lone:
         _refuse_unreadable(decoded)
-        decoded.write_key = find_write_key(body)
+        if envelope.parts is None or envelope.parts.writeKey:
+            decoded.write_key = find_write_key(body)
     return decoded
 
 

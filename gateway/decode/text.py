@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import jiter
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from clew.event.v1.failed_event_pb2 import (
     FAILURE_REASON_DUPLICATE_KEY,
@@ -25,6 +25,22 @@ from gateway.decode.types import MAX_DEPTH
 
 MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 """Splits an object's text into its members' texts. It checks neither Unicode nor duplicates: for checked text only."""
+
+
+class Parts(Struct, gc=False):
+    """The texts of the members that tell a batch from an event, and of those of an event that stay text; or empty."""
+
+    type: Raw = Raw()
+    batch: Raw = Raw()
+    writeKey: Raw = Raw()  # noqa: N815 - the wire's name
+    properties: Raw = Raw()
+    traits: Raw = Raw()
+    context: Raw = Raw()
+    integrations: Raw = Raw()
+
+
+PARTS: Final = msgspec.json.Decoder(Parts)
+"""Splits as `MEMBERS` does and in half the time, as it passes over all others; the second of two of one name stays."""
 
 _from_json = jiter.from_json
 # Atomic, not possessive: see `split`.
