@@ -15,7 +15,7 @@ _INSERT_ASSERTION = "INSERT INTO assertions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 _INSERT_MERGE = "INSERT INTO merges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FOLD_IDENTIFIER = """
 INSERT INTO identifiers (workspace, kind, value, profile_id, assurance, first_seq, first_seen_ns, changed_ns)
-VALUES (?2, ?3, ?4, ?5, ?6, ?1, ?11, ?11)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workspace, kind, value) DO UPDATE SET
     assurance = max(assurance, excluded.assurance),
     first_seen_ns = min(first_seen_ns, excluded.first_seen_ns),
@@ -25,7 +25,7 @@ _FOLD_PROFILE = """
 INSERT INTO profiles (profile_id, workspace, user_id) VALUES (?, ?, ?)
 ON CONFLICT (profile_id) DO UPDATE SET user_id = excluded.user_id WHERE excluded.user_id IS NOT NULL
 """
-_FOLD_MERGE = "UPDATE profiles SET merged_into = ?4, merged_seq = ?1, merged_ns = ?9 WHERE profile_id = ?3"
+_FOLD_MERGE = "UPDATE profiles SET merged_into = ?, merged_seq = ?, merged_ns = ? WHERE profile_id = ?"
 _LAST_SEQ = """
 SELECT max(coalesce((SELECT max(seq) FROM assertions), 0), coalesce((SELECT max(seq) FROM merges), 0))
 """
@@ -41,7 +41,7 @@ SELECT (SELECT count(*) FROM (SELECT * FROM identifiers EXCEPT SELECT * FROM ide
      + (SELECT count(*) FROM (SELECT * FROM profiles EXCEPT SELECT * FROM profiles_fold))
      + (SELECT count(*) FROM (SELECT * FROM profiles_fold EXCEPT SELECT * FROM profiles))
 """
-_FAMILY = "(SELECT ?1 UNION SELECT profile_id FROM profiles WHERE merged_into = ?1)"
+_FAMILY = "(SELECT ? UNION SELECT profile_id FROM profiles WHERE merged_into = ?)"
 
 
 def append_facts(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
@@ -57,11 +57,13 @@ def append_facts(connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
             ids = (fact.workspace, fact.merged_profile_id, fact.into_profile_id)
             merges.append((seq, *ids, *_cause_row(fact), fact.recorded_ns))
     connection.executemany(_INSERT_ASSERTION, assertions)
-    connection.executemany(_FOLD_IDENTIFIER, assertions)
+    connection.executemany(_FOLD_IDENTIFIER, [(*row[1:6], row[0], row[-1], row[-1]) for row in assertions])
     connection.executemany(_FOLD_PROFILE, [_profile_row(fact) for fact in facts if isinstance(fact, Assertion)])
     # Last, because what merges may have been created in this very write.
     connection.executemany(_INSERT_MERGE, merges)
-    connection.executemany(_FOLD_MERGE, merges)
+    connection.executemany(
+        _FOLD_MERGE, [(into, seq, recorded_ns, merged) for seq, _, merged, into, *_, recorded_ns in merges]
+    )
 
 
 def rebuild(connection: sqlite3.Connection) -> int:
@@ -112,7 +114,7 @@ def load_profile(database: Database, workspace: str, key: str | IdentifierKey) -
     identifiers = database.fetch_all(
         "SELECT kind, value, assurance, first_seen_ns, changed_ns FROM identifiers"  # noqa: S608 - a constant
         f" WHERE profile_id IN {_FAMILY} ORDER BY first_seq",
-        (canonical,),
+        (canonical, canonical),
     )
     merges = database.fetch_all(
         "SELECT profile_id, merged_ns FROM profiles WHERE merged_into = ? ORDER BY merged_seq", (canonical,)
@@ -131,7 +133,7 @@ def load_history(database: Database, workspace: str, profile_id: str) -> list[Fa
     canonical = _canonical(database, workspace, profile_id)
     assertions = database.fetch_all(
         f"SELECT * FROM assertions WHERE profile_id IN {_FAMILY}",  # noqa: S608 - a constant
-        (canonical,),
+        (canonical, canonical),
     )
     merges = database.fetch_all("SELECT * FROM merges WHERE into_profile_id = ?", (canonical,))
     facts: dict[int, Fact] = {}
