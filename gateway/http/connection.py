@@ -38,6 +38,10 @@ class Phase(Enum):
     CLOSING = auto()
 
 
+# Asked for with every request, and a member of an enumeration costs five times a name.
+_IDLE, _BODY, _ANSWERING = Phase.IDLE, Phase.BODY, Phase.ANSWERING
+
+
 class Connection(asyncio.Protocol):
     """Reads requests from one client, has each answered, and keeps the client to the limits."""
 
@@ -77,13 +81,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, wherever the client or the network has cut them."""
-        match self._phase:
-            case Phase.ANSWERING | Phase.SENDING:
-                self._keep_for_later(data)
-            case Phase.CLOSING:
-                pass
-            case _:
-                self._receive(data)
+        phase = self._phase
+        if phase is _IDLE or phase is _BODY or phase is Phase.HEAD:
+            self._receive(data)
+        elif phase is not Phase.CLOSING:
+            self._keep_for_later(data)
 
     def eof_received(self) -> None:
         """The client will send no more: it has hung up, and whatever it asked for is no longer wanted."""
@@ -146,7 +148,7 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, data: bytes) -> None:
         try:
-            if self._phase is Phase.BODY:
+            if self._phase is _BODY:
                 self._receive_body(data)
             else:
                 self._receive_head(data)
@@ -208,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def _start(self, head: Head, body: bytes, rest: bytes) -> None:
         self._hold(len(body))
-        self._phase = Phase.ANSWERING
+        self._phase = _ANSWERING
         self._deadline = math.inf
         if rest:
             self._keep_for_later(rest)
@@ -219,7 +221,7 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: Request) -> None:
         response = await self._handle(request)
-        if self._phase is Phase.ANSWERING:
+        if self._phase is _ANSWERING:
             self._forget_task()
             self._let_go()
             self._respond(request, response)
@@ -227,8 +229,9 @@ class Connection(asyncio.Protocol):
     async def _handle(self, request: Request) -> Response:
         """The handler's response; whatever it raises is a response too, except the cancellation that we asked for."""
         try:
-            if request.body:
-                await self._inflate(request)
+            wbits = encoded(request.body, request.headers.get_raw(b"content-encoding")) if request.body else None
+            if wbits is not None:
+                await self._inflate(request, wbits)
             return await self._edge.handler(request)
         except ClewError as error:
             return problem_response(error, request.trace_id or new_trace_id())
@@ -239,10 +242,7 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - logged with its traceback; the client learns nothing of it
             return self._internal(request)
 
-    async def _inflate(self, request: Request) -> None:
-        wbits = encoded(request.body, request.headers.get_raw(b"content-encoding"))
-        if wbits is None:
-            return
+    async def _inflate(self, request: Request, wbits: int) -> None:
         edge = self._edge
         inflated = await inflate(request.body, wbits, edge.limits, edge.pool)
         self._hold(len(inflated))
@@ -271,7 +271,7 @@ class Connection(asyncio.Protocol):
         """Turn to the next request; what has come of it already is looked at now."""
         self._head = None
         self._reader = HeadReader(self._edge.limits)
-        self._enter(Phase.IDLE, self._edge.limits.idle_seconds)
+        self._enter(_IDLE, self._edge.limits.idle_seconds)
         self._resume_reading()
         if self._later:
             data = bytes(self._later)

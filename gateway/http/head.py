@@ -19,7 +19,7 @@ from gateway.http.target import split_target
 _END = b"\r\n\r\n"
 _BLANK_LINES = re.compile(rb"(?:\r\n)+")
 _MINOR_VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_LENGTH = re.compile(rb"[0-9]{1,15}")
+_MOST_LENGTH_DIGITS = 15
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 # Fields that steer framing, routing or credentials: two of one name is an attack or a fault, never a client of ours.
 _SINGLETONS = (b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"authorization", b"expect")
@@ -98,6 +98,9 @@ class HeadReader:
 
     def _skip_blank_lines(self, data: bytes) -> bytes:
         """RFC 9112, section 2.2: empty lines before a request are ignored, for clients that end a body with one."""
+        if not self._raw and not data.startswith(b"\r"):
+            self.started = bool(data)
+            return data
         data = self._raw + data
         blank = _BLANK_LINES.match(data)
         data = data[blank.end() :] if blank else data
@@ -174,7 +177,7 @@ def _body_length(headers: Headers, minor: int) -> int:
     if coding is None:
         if length is None:
             return 0
-        if not _LENGTH.fullmatch(length):
+        if not length.isdigit() or len(length) > _MOST_LENGTH_DIGITS:
             raise MalformedHttp("content-length is not a number")
         return int(length)
     if length is not None:

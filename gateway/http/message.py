@@ -17,13 +17,15 @@ class Headers:
     Bytes are decoded (Latin-1, which cannot fail) only for the fields that somebody asks for.
     """
 
-    __slots__ = ("_first", "raw")
+    __slots__ = ("_first", "get_raw", "raw")
 
     def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
         """`raw` holds pairs of a lower-case name and the value without surrounding white space."""
         self.raw = raw
         # Reversed, so that the first of several fields of one name is the one that stays.
         self._first = dict(reversed(raw))
+        self.get_raw: Callable[[bytes], bytes | None] = self._first.get
+        """The first value of that lower-case name as it was sent: the cheapest look-up."""
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> "Headers":
@@ -39,10 +41,6 @@ class Headers:
         """Every value of that name, in order."""
         wanted = name.lower().encode("latin-1")
         return [value.decode("latin-1") for key, value in self.raw if key == wanted]
-
-    def get_raw(self, name: bytes) -> bytes | None:
-        """The first value of that lower-case name as it was sent: the cheapest look-up."""
-        return self._first.get(name)
 
     def repeats(self) -> bool:
         """Whether any name came more than once."""
