@@ -18,8 +18,9 @@ Failure policy, stage by stage:
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import grpc
 import structlog
@@ -45,6 +46,7 @@ from mesh.status import error_from_rpc
 _MAX_LINKS = 32
 _STAGE_SECONDS = 5.0
 _IdentityKey = tuple[str, str, bool, str]
+AnswerT = TypeVar("AnswerT")
 _log = structlog.get_logger()
 
 
@@ -107,8 +109,8 @@ class Pipeline:
                 for anonymous_id, user_id, proven, previous_id in keys
             ],
         )
-        with _errors_of("identity"):
-            response = await self._upstreams.identity.BatchResolveIdentities(request, timeout=remaining(_STAGE_SECONDS))
+        call = self._upstreams.identity.BatchResolveIdentities(request, timeout=remaining(_STAGE_SECONDS))
+        response = await _answer("identity", call)
         results = list(response.results)
         return Resolved(batch, [results[position] for position in positions])
 
@@ -133,8 +135,8 @@ class Pipeline:
                     category_preferences=preferences,
                 )
         request = BatchCheckConsentsRequest(workspace=batch.admitted.workspace, items=queries.values())
-        with _errors_of("consent"):
-            response = await self._upstreams.consent.BatchCheckConsents(request, timeout=remaining(_STAGE_SECONDS))
+        call = self._upstreams.consent.BatchCheckConsents(request, timeout=remaining(_STAGE_SECONDS))
+        response = await _answer("consent", call)
         decisions = dict(zip(queries, response.decisions, strict=True))
         allowed: list[Allowed] = []
         for owned, identity, key in zip(events, batch.identities, keys, strict=True):
@@ -157,8 +159,8 @@ class Pipeline:
                 for agent, ip, url, referrer, locale in queries
             ]
         )
-        with _errors_of("enrich"):
-            response = await self._upstreams.enrich.BatchEnrichEvents(request, timeout=remaining(_STAGE_SECONDS))
+        call = self._upstreams.enrich.BatchEnrichEvents(request, timeout=remaining(_STAGE_SECONDS))
+        response = await _answer("enrich", call)
         serialized = [result.SerializeToString() for result in response.results]
         return Enriched(batch.admitted, batch.allowed, [serialized[position] for position in positions])
 
@@ -224,22 +226,23 @@ def _budget(submissions: list[Submission]) -> float:
     return min(submission.deadline for submission in submissions) - time.monotonic()
 
 
-@contextmanager
-def _errors_of(service: str) -> Iterator[None]:
+async def _answer(service: str, call: Awaitable[AnswerT]) -> AnswerT:
+    """The answer of a call to a service; what gRPC raises becomes an error that says which service failed."""
     try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise _refusal(error, service) from error
+        return await call
+    except grpc.aio.AioRpcError as call_error:
+        raise _translated(service, call_error) from None
 
 
-def _refusal(call_error: grpc.aio.AioRpcError, service: str) -> ClewError:
+def _translated(service: str, call_error: grpc.aio.AioRpcError) -> ClewError:
+    # Raised without its cause, whose traceback would keep the whole batch in memory until a garbage collection.
     error = error_from_rpc(call_error, service)
-    if isinstance(error, InvalidArgument):
-        # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would make
-        # the clients of the whole batch drop their events.
-        _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
-        return Internal("a batch could not be carried; send the same events again")
-    return error
+    if not isinstance(error, InvalidArgument):
+        return error
+    # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would make the
+    # clients of the whole batch drop their events.
+    _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
+    return Internal("a batch could not be carried; send the same events again")
 
 
 def _identity_keys(events: list[Owned]) -> tuple[list[_IdentityKey], list[int]]:
