@@ -3,9 +3,10 @@
 A stage takes its predecessor's type, so what was not decided cannot be published.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec import Struct, field
 from opentelemetry.trace import SpanContext
 
 from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
@@ -27,8 +28,7 @@ class Outcome(NamedTuple):
     detail: str = ""
 
 
-@dataclass(slots=True)
-class Submission:
+class Submission(Struct, eq=False):
     """One request that was admitted: its source is known and its user ids are proven or not.
 
     `proven` holds the indices of the events whose user id a token proves; `deadline` is on the monotonic clock, in

@@ -5,7 +5,9 @@ every origin in gives no page anything that it did not have. Beacons carry crede
 and a browser accepts a wildcard only without them: so the origin itself is echoed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from gateway.http.message import Handler, Headers, Pair, Request, Response
 

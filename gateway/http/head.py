@@ -6,10 +6,10 @@ differently is how requests are smuggled (RFC 9112, section 11.2).
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from msgspec import Struct
 
 from gateway.http.errors import MalformedHttp
 from gateway.http.limits import HttpLimits
@@ -28,8 +28,7 @@ CHUNKED = -1
 """The `length` of a body that comes in chunks."""
 
 
-@dataclass(slots=True, eq=False)
-class Head:
+class Head(Struct, eq=False):
     """A request line and headers that hold, and what they say about the connection and the body."""
 
     method: str

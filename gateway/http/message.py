@@ -1,9 +1,9 @@
 """The two values that a handler sees: a request that is complete and checked, and the response it answers with."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -56,8 +56,7 @@ class Headers:
         return len(self.raw)
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(Struct, eq=False):
     """One request, wholly received, its framing checked and its body inflated."""
 
     method: str
@@ -76,8 +75,7 @@ class Request:
     """Set by the handler once it has one: the server puts it into the problem that it renders for a raised error."""
 
 
-@dataclass(slots=True, eq=False)
-class Response:
+class Response(Struct, eq=False):
     """What a handler answers; the server adds length, date and connection fields."""
 
     status: int
