@@ -86,7 +86,8 @@ class Mesh:
             "admin_token": await admin_token(grpc_ports["identity"], secrets),
         }
         write_private(layout.endpoints, self.endpoints)
-        self._watchers = [
+        self._watchers = [asyncio.create_task(self._renew_token(grpc_ports["identity"], secrets))]
+        self._watchers += [
             asyncio.create_task(keep_running(child, self.say, self._follow_broker if name == "kafka" else None))
             for name, child in self.children.items()
         ]
@@ -105,6 +106,17 @@ class Mesh:
         address = str(json.loads(file.read_text())["bootstrap"])
         file.unlink()
         return address
+
+    async def _renew_token(self, identity_port: int, secrets: Secrets) -> None:
+        """Keep the admin token of `endpoints.json` valid for as long as the mesh runs."""
+        while True:
+            await asyncio.sleep(_ADMIN_TOKEN_SECONDS / 2)
+            try:
+                self.endpoints["admin_token"] = await admin_token(identity_port, secrets)
+            except ChildFailed as failure:
+                self.say(f"the admin token was not renewed: {failure}")
+            else:
+                write_private(self._layout.endpoints, self.endpoints)
 
     async def _follow_broker(self) -> None:
         """The embedded broker picks its own port: after its restart the gateway is told the new one."""

@@ -46,7 +46,9 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
     stop = _stop_event()
     try:
         with console.status("starting identity, consent, enrich, gateway"):
-            await mesh.start()
+            if not await _start_unless_stopped(mesh, stop):
+                sys.stderr.write("stopped before everything had started\n")
+                return 0
     except (ChildFailed, DirectoryInUse, BadSecrets) as failure:
         sys.stderr.write(f"clew up: {failure}\n")
         return 1
@@ -63,6 +65,20 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
     await mesh.stop()
     sys.stderr.write("stopped\n")
     return 0
+
+
+async def _start_unless_stopped(mesh: Mesh, stop: asyncio.Event) -> bool:
+    """Start the mesh; a Ctrl-C meanwhile stops what has started. Whether it serves."""
+    starting = asyncio.create_task(mesh.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    await starting
+    return True
 
 
 def _stop_event() -> asyncio.Event:

@@ -127,6 +127,28 @@ def test_one_signal_drains_everything(tmp_path: Path, number: signal.Signals) ->
         assert not [line for name in ("gateway", "identity", "consent", "enrich") for line in _errors(mesh, name)]
 
 
+def test_a_signal_during_the_start_stops_what_has_started(tmp_path: Path) -> None:
+    """Nobody has to wait for a start that is no longer wanted, and nothing of it is left behind."""
+    data_dir = tmp_path / "data"
+    command = [sys.executable, "-m", "cli", "up", "--http-port", "0", "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: (data_dir / "logs" / "kafka.log").exists())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "stopped before everything had started" in said
+    assert not (data_dir / "endpoints.json").exists()
+    left = [path for path in Path("/proc").glob("[0-9]*/environ") if str(data_dir) in _environment(path)]
+    assert left == []
+
+
+def _environment(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def _errors(mesh: RunningMesh, name: str) -> list[dict[str, Any]]:
     return [line for line in mesh.log(name) if line["level"] in {"error", "critical"}]
 
