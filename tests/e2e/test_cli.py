@@ -132,7 +132,7 @@ def test_a_signal_during_the_start_stops_what_has_started(tmp_path: Path) -> Non
     data_dir = tmp_path / "data"
     command = [sys.executable, "-m", "cli", "up", "--http-port", "0", "--data-dir", str(data_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: (data_dir / "logs" / "kafka.log").exists())
+    assert eventually((data_dir / "logs" / "kafka.log").exists, bool)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0
