@@ -43,12 +43,11 @@ class Collector:
         Raises:
             ClewError: The request as a whole was refused; nothing was acknowledged.
         """
-        if credentials.write_key:
-            self._admission.source(credentials)
+        source = self._admission.source(credentials) if credentials.write_key else None
         subject = await self._admission.subject(credentials) if credentials.bearer else ""
         decoded = decode()
-        credentials = credentials.or_write_key(decoded.write_key)
-        source = self._admission.source(credentials)
+        if source is None:
+            source = self._admission.source(credentials.or_write_key(decoded.write_key))
         proven = await self._admission.proven(subject, decoded) if subject or _has_token(decoded) else _NOBODY
         submission = Submission(
             source=source,
