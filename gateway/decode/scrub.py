@@ -13,7 +13,7 @@ from gateway.decode.types import MAX_MESSAGE_ID_CHARS, MAX_PAYLOAD_BYTES
 _DOTTED_CHAIN = re.compile(rb"(?<![\w-])[\w-]++(?:\.[\w-]*+){2,}+", re.ASCII)
 _TOKEN_BEGIN: Final = b"eyJ"  # base64url of `{"`
 # Credentials by key, whatever their shape; an unfinished string counts to its end.
-_CREDENTIAL = re.compile(rb'("(?:identityToken|writeKey)"\s*+:\s*+")((?:[^"\\]++|\\.)*+)', re.DOTALL)
+_CREDENTIAL = re.compile(rb'("(?:identityToken|writeKey)"\s*+:\s*+")((?>(?:[^"\\]++|\\.)*))', re.DOTALL)
 _MESSAGE_ID = re.compile(rb'"messageId"\s*+:\s*+"([^"\\\x00-\x1f]{1,400}+)"')
 _WRITE_KEY = re.compile(rb'"writeKey"\s*+:\s*+"([^"\\\x00-\x1f]{1,400}+)"')
 

@@ -46,10 +46,10 @@ _from_json = jiter.from_json
 # Atomic, not possessive: see `split`.
 _STRING: Final = rb'"(?>(?:[^"\\]+|\\.)*)"'
 # Up to and including the next number that JSON does not have, strings skipped.
-_NON_FINITE = re.compile(rb'((?:[^"NI-]++|' + _STRING + rb"|-(?![NI]))*+)-?(?:NaN|Infinity)", re.DOTALL)
+_NON_FINITE = re.compile(rb'((?>(?:[^"NI-]++|' + _STRING + rb"|-(?![NI]))*))-?(?:NaN|Infinity)", re.DOTALL)
 # To the next bracket outside of strings. Matched end to end, and escapes outside of strings are taken in pairs: text
 # full of quotes that open nothing still costs linear time.
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]\\]++|' + _STRING + rb'|\\.?+|")*+([{}\[\]])', re.DOTALL)
+_TO_BRACKET = re.compile(rb'(?>(?:[^"{}\[\]\\]++|' + _STRING + rb'|\\.?+|")*)([{}\[\]])', re.DOTALL)
 _MOST_KEY_CHARS: Final = 64
 
 
