@@ -43,8 +43,8 @@ def admission() -> Admission:
 
 
 def token(subject: str, *, signer: Signer = SIGNER, audience: str = "clew", scopes: Sequence[str] = ()) -> str:
-    """A token that holds for a minute."""
-    return signer.sign(subject, audience, lifetime_seconds=60, scopes=scopes).token
+    """A token that outlives the whole suite, since parameters are made when tests are collected."""
+    return signer.sign(subject, audience, lifetime_seconds=3_600, scopes=scopes).token
 
 
 def decoded(*events: dict[str, Any]) -> DecodedRequest:
