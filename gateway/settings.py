@@ -58,6 +58,4 @@ class GatewaySettings:
         if self.public_url and not _URL.fullmatch(self.public_url):
             raise ValueError(f"CLEW_PUBLIC_URL: {self.public_url!r} is no address like https://events.example")
         if not 1 <= self.request_seconds <= _MOST_REQUEST_SECONDS:
-            raise ValueError(
-                f"CLEW_REQUEST_SECONDS: {self.request_seconds:g} is not from 1 to 60; SDKs wait 10"
-            )
+            raise ValueError(f"CLEW_REQUEST_SECONDS: {self.request_seconds:g} is not from 1 to 60; SDKs wait 10")
