@@ -1,49 +1,25 @@
 """The process itself: `python -m consent_svc`."""
 
-import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import grpc
 
 from clew.consent.v1 import consent_pb2 as nouns
 from clew.consent.v1 import consent_service_pb2 as messages
 from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceStub
 from clew.options.v1.privacy_pb2 import PURPOSE_ESSENTIAL
+from tests.support.service_process import serving, started
 
-ROOT = Path(__file__).parents[2]
-
-
-def start(data_dir: Path, **settings: str) -> subprocess.Popen[str]:
-    """Start the process over a data directory."""
-    environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'gen'}:{ROOT}", "CLEW_DATA_DIR": str(data_dir), **settings}
-    return subprocess.Popen([sys.executable, "-m", "consent_svc"], env=environ, stderr=subprocess.PIPE, text=True)
+MODULE = "consent_svc"
 
 
 @contextmanager
 def running(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], ConsentServiceStub]]:
-    """Run the process and connect to it; it is killed at the end if it still runs."""
-    process = start(data_dir)
-    try:
-        with process, grpc.insecure_channel(f"127.0.0.1:{_port(process)}") as channel:
-            yield process, ConsentServiceStub(channel)
-            process.kill()
-    finally:
-        process.kill()
-
-
-def _port(process: subprocess.Popen[str]) -> int:
-    assert process.stderr is not None
-    for line in process.stderr:
-        entry = json.loads(line)
-        if entry["event"] == "serving":
-            return int(entry["port"])
-    raise AssertionError("the process ended before it served")
+    """The process over a data directory, and a stub for it."""
+    with serving(MODULE, CLEW_DATA_DIR=str(data_dir)) as (process, channel):
+        yield process, ConsentServiceStub(channel)
 
 
 def refuse_all(stub: ConsentServiceStub) -> None:
@@ -83,7 +59,7 @@ def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
 def test_a_second_process_does_not_start_on_the_same_ledger(tmp_path: Path) -> None:
     """It says who owns the file and what to do, and exits with 2."""
     with running(tmp_path) as (process, _):
-        with start(tmp_path) as second:
+        with started(MODULE, CLEW_DATA_DIR=str(tmp_path)) as second:
             _, message = second.communicate(timeout=30)
         assert second.returncode == 2
         assert f"CLEW_DATA_DIR: {tmp_path}/consent.db is in use by process {process.pid}" in message
@@ -91,7 +67,9 @@ def test_a_second_process_does_not_start_on_the_same_ledger(tmp_path: Path) -> N
 
 def test_it_does_not_start_with_categories_that_it_cannot_read(tmp_path: Path) -> None:
     """It names the variable and the entry, and exits with 2 before it opens anything."""
-    with start(tmp_path / "unused", CLEW_CONSENT_CATEGORIES="Analytics:analytics") as process:
+    with started(
+        MODULE, CLEW_DATA_DIR=str(tmp_path / "unused"), CLEW_CONSENT_CATEGORIES="Analytics:analytics"
+    ) as process:
         _, message = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "CLEW_CONSENT_CATEGORIES: 'Analytics:analytics' is not of the form" in message

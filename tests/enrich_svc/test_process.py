@@ -1,13 +1,6 @@
 """The process itself: `python -m enrich_svc`."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,35 +9,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clew.enrich.v1 import enrich_service_pb2 as service
 from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceStub
+from tests.support.service_process import port_of, serving, started
 
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def running(**settings: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the process; it is killed at the end if it still runs."""
-    environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'gen'}:{ROOT}", **settings}
-    command = [sys.executable, "-m", "enrich_svc"]
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def port_of(process: subprocess.Popen[str]) -> int:
-    """The port that the process says it serves on."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        entry = json.loads(line)
-        if entry["event"] == "serving":
-            return int(entry["port"])
-    raise AssertionError("the process ended before it served")
+MODULE = "enrich_svc"
 
 
 def test_it_serves_and_drains() -> None:
     """It is SERVING once it says so, enriches by the database of countries, and SIGTERM ends it with 0."""
-    with running() as process:
+    with started(MODULE) as process:
         with grpc.insecure_channel(f"127.0.0.1:{port_of(process)}") as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             status = health.Check(health_pb2.HealthCheckRequest(service="clew.enrich.v1.EnrichService"), timeout=10)
@@ -58,7 +30,7 @@ def test_it_serves_and_drains() -> None:
 
 def test_a_batch_that_breaks_the_contract_is_refused() -> None:
     """An item that is too long refuses the call: limits are the contract's, not the rules'."""
-    with running() as process, grpc.insecure_channel(f"127.0.0.1:{port_of(process)}") as channel:
+    with serving(MODULE) as (_, channel):
         request = service.BatchEnrichEventsRequest(items=[service.EnrichmentQuery(locale="x" * 65)])
         with pytest.raises(grpc.RpcError) as refused:
             EnrichServiceStub(channel).BatchEnrichEvents(request, timeout=10)
@@ -67,7 +39,7 @@ def test_a_batch_that_breaks_the_contract_is_refused() -> None:
 
 def test_a_wrong_setting_is_named() -> None:
     """A cache that cannot be is refused before anything starts, with status 2."""
-    with running(CLEW_ENRICH_CACHE_ENTRIES="0") as process:
+    with started(MODULE, CLEW_ENRICH_CACHE_ENTRIES="0") as process:
         _, message = process.communicate(timeout=30)
         assert process.returncode == 2
         assert "CLEW_ENRICH_CACHE_ENTRIES" in message
