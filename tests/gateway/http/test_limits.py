@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -146,10 +147,16 @@ async def test_an_idle_connection_is_closed_without_a_word(first: bytes) -> None
 
 
 async def test_line_breaks_do_not_keep_an_idle_connection() -> None:
-    """Blank lines are ignored, and so is not the time that they take."""
+    """Blank lines are ignored, and so is not the time that they take.
+
+    What still drips when the connection closes makes the client's system report a reset instead of an end.
+    """
     async with serve(limits=HttpLimits(idle_seconds=0.2)) as site, site.client() as client:
         drip = asyncio.create_task(_drip(client.writer, b"\r\n" * 500))
-        assert await client.rest() == b""
+        answer = b""
+        with suppress(ConnectionResetError):
+            answer = await client.rest()
+        assert answer == b""
         drip.cancel()
 
 
