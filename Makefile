@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# 0 takes a free one; the address is printed.
+KAFKA_PORT ?= 0
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
@@ -40,7 +42,7 @@ proto: $(READY) ## Regenerate gen/ from proto/
 	@python tools/compile_registry.py
 
 kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)
-	@python tools/kafka/kafka.py start
+	@python tools/kafka/kafka.py start --port $(KAFKA_PORT)
 
 bench: $(READY) ## Measure clew beside a typical service, in one interleaved run
 	@python -m bench.run
