@@ -258,7 +258,7 @@ def test_refuses_numbers_that_json_does_not_have(number: str) -> None:
         ({"sub": 7}, "sub"),
         ({"sub": ["user-1"]}, "sub"),
         ({"sub": "x" * 257}, "sub"),
-        ({"sub": "\ud800"}, "sub"),
+        ({"sub": "\ud800"}, "JSON"),
         ({"jti": 7}, "jti"),
         ({"scope": 7}, "scope"),
         ({"scope": [1]}, "scope"),

@@ -170,9 +170,11 @@ def test_no_envelope_can_be_read(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "at"), [(b"nope", 0), (b'{"type" "track"}', 8), (b'{"type":"track",}', 16), (b'{"type":"tr', 8)]
+    ("body", "at"),
+    # Python 3.13 counts to the comma, those before it to what should have followed.
+    [(b"nope", "0"), (b'{"type" "track"}', "8"), (b'{"type":"track",}', "1[56]"), (b'{"type":"tr', "8")],
 )
-def test_the_detail_says_at_which_byte(body: bytes, at: int) -> None:
+def test_the_detail_says_at_which_byte(body: bytes, at: str) -> None:
     """An unreadable lone event says where its JSON breaks."""
     with pytest.raises(UnreadableBody, match=f"at byte {at}"):
         decode(body, EVENT_TYPE_TRACK)
