@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -15,6 +16,9 @@ Ready = Callable[[], Awaitable[None]]
 STOP_SECONDS = 15.0
 """A child that still runs so long after SIGTERM is killed."""
 _FIRST_BACKOFF = 0.5
+_PR_SET_PDEATHSIG = 1
+# Loaded here and not in the child, where little is safe between fork and exec.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _LONGEST_BACKOFF = 15.0
 _STEADY_SECONDS = 30.0
 
@@ -51,6 +55,7 @@ class Child:
                 stderr=log,
                 env={**os.environ, **self.env},
                 start_new_session=True,
+                preexec_fn=_end_with_parent if _LIBC else None,
             )
 
     async def wait_ready(self, seconds: float) -> None:
@@ -85,6 +90,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             await self.process.wait()
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to send SIGTERM when the supervisor is gone, however it ended (prctl(2), PR_SET_PDEATHSIG)."""
+    if _LIBC:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ChildFailed(Exception):

@@ -55,14 +55,17 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
     except OSError as failure:
         sys.stderr.write(f"clew up: {options.data_dir} cannot be used: {failure}; name another --data-dir\n")
         return 1
-    if not options.kafka:
-        say(_MEMORY_ONLY)
-    elif problem := await asyncio.to_thread(kafka_problem, options.kafka):
-        say(f"Kafka: {problem}; until it does, events are refused with 503, and SDKs send them again")
-    _announce(mesh, as_json=as_json)
-    await _watch(mesh, stop, console, notices)
-    sys.stderr.write("draining: taking no more requests, finishing those under way\n")
-    await mesh.stop()
+    try:
+        if not options.kafka:
+            say(_MEMORY_ONLY)
+        elif problem := await asyncio.to_thread(kafka_problem, options.kafka):
+            say(f"Kafka: {problem}; until it does, events are refused with 503, and SDKs send them again")
+        _announce(mesh, as_json=as_json)
+        await _watch(mesh, stop, console, notices)
+        sys.stderr.write("draining: taking no more requests, finishing those under way\n")
+    finally:
+        # Also when whoever reads our output has gone away: no process outlives its supervisor.
+        await mesh.stop()
     sys.stderr.write("stopped\n")
     return 0
 

@@ -131,15 +131,31 @@ def test_a_signal_during_the_start_stops_what_has_started(tmp_path: Path) -> Non
     """Nobody has to wait for a start that is no longer wanted, and nothing of it is left behind."""
     data_dir = tmp_path / "data"
     command = [sys.executable, "-m", "cli", "up", "--http-port", "0", "--data-dir", str(data_dir)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert eventually((data_dir / "logs" / "kafka.log").exists, bool)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert eventually((data_dir / "logs" / "kafka.log").exists, bool)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "stopped before everything had started" in said
     assert not (data_dir / "endpoints.json").exists()
-    left = [path for path in Path("/proc").glob("[0-9]*/environ") if str(data_dir) in _environment(path)]
-    assert left == []
+    assert _processes_of(data_dir) == []
+
+
+def test_no_process_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
+    """Where `clew up` itself ends by SIGKILL, its processes drain and end: the next start finds nothing in use."""
+    with running_mesh(tmp_path / "data") as mesh:
+        assert len(_processes_of(mesh.data_dir)) == 5
+        mesh.process.kill()
+        mesh.process.wait(10)
+        assert eventually(lambda: _processes_of(mesh.data_dir), lambda left: not left, 20) == []
+        mesh.layout.endpoints.unlink()
+    with running_mesh(tmp_path / "data") as mesh:
+        assert mesh.edge.post({"type": "page", "anonymousId": "a"}).status == 200
+
+
+def _processes_of(data_dir: Path) -> list[Path]:
+    """The processes that were given the directory by their environment."""
+    return [path for path in Path("/proc").glob("[0-9]*/environ") if str(data_dir) in _environment(path)]
 
 
 def _environment(path: Path) -> str:
