@@ -13,7 +13,6 @@ from gateway.pipeline import Pipeline
 from gateway.stats import Stats
 from mesh.errors import ClewError
 
-EMPTY = DecodedRequest(write_key="", events=[], rejected=[], count=0)
 _NOBODY: frozenset[int] = frozenset()
 
 
