@@ -21,6 +21,7 @@ from clew.options.v1.privacy_pb2 import Purpose
 from consent_svc.consents import Consents, Query, Verdict
 from consent_svc.ledger import Entry, Statement
 from consent_svc.purpose import mask_of, numbers_of
+from mesh.streams.server import StreamOf
 
 _DEFAULT_PAGE_SIZE = 100
 _NS = 10**9
@@ -43,6 +44,8 @@ class ConsentServicer(ConsentServiceServicer):
         # A batch holds few different decisions: each is built once.
         decisions = {verdict: _decision(verdict, epoch) for verdict in set(verdicts)}
         return messages.BatchCheckConsentsResponse(decisions=[decisions[verdict] for verdict in verdicts])
+
+    StreamCheckConsents = StreamOf(BatchCheckConsents, messages.StreamCheckConsentsResponse)  # type: ignore[assignment]
 
     async def RecordConsent(  # noqa: N802 - the contract's name
         self,

@@ -7,6 +7,7 @@ import grpc
 
 from clew.enrich.v1 import enrich_service_pb2, enrich_service_pb2_grpc
 from enrich_svc.enrichment import Enricher
+from mesh.streams.server import StreamOf
 
 # Some 15 ms of work when no item was seen before; then health checks, cancellations and other calls get their turn.
 ITEMS_PER_TURN = 256
@@ -33,3 +34,5 @@ class EnrichServicer(enrich_service_pb2_grpc.EnrichServiceServicer):
             for item in items[start : start + ITEMS_PER_TURN]:
                 response.results.add().MergeFromString(enrich(item))
         return response
+
+    StreamEnrichEvents = StreamOf(BatchEnrichEvents, enrich_service_pb2.StreamEnrichEventsResponse)  # type: ignore[assignment]

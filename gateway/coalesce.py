@@ -1,8 +1,8 @@
 """Natural batching: what arrives while a batch is under way leaves together once that batch lets it.
 
 An idle system adds no delay, since the first item leaves at once; a busy one batches more the busier it is. Measured
-against a timer of 1 ms this carried 1.6 times as many single events. Batches start one after the other and take turns
-where order matters, so that items keep the order in which they came.
+against a timer of 1 ms this carried 1.6 times as many single events. One batch goes after the other, so that items keep
+the order in which they came.
 """
 
 import asyncio
@@ -37,45 +37,11 @@ class Batchable(Protocol):
 ItemT = TypeVar("ItemT", bound=Batchable)
 
 
-class Turn:
-    """A batch's place in the sequence."""
+Release = Callable[[], None]
+"""Lets the next batch start; once is enough."""
 
-    __slots__ = ("_before", "_released", "_start_next", "served")
-
-    def __init__(self, before: asyncio.Future[None] | None, start_next: Callable[[], None]) -> None:
-        self._before = before
-        self._start_next = start_next
-        self._released = False
-        self.served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the next batch's turn has come."""
-
-    def release(self) -> None:
-        """Let the next batch start; once is enough."""
-        if not self._released:
-            self._released = True
-            self._start_next()
-
-    async def come(self) -> None:
-        """Wait until every batch before this one has served its turn."""
-        if self._before is not None and not self._before.done():
-            # A batch that is cancelled while it waits must not end its predecessor's turn.
-            await asyncio.shield(self._before)
-
-    def serve(self) -> None:
-        """Let the turn of the next batch come, though not before this one's would have."""
-        if self._before is not None and not self._before.done():
-            self._before.add_done_callback(lambda _: self._end())
-        else:
-            self._end()
-
-    def _end(self) -> None:
-        self._before = None
-        if not self.served.done():
-            self.served.set_result(None)
-
-
-RunBatch = Callable[[list[ItemT], Turn], Awaitable[None]]
-"""Carries a batch. By its end it has released the next batch and served its turn, even if it did neither itself."""
+RunBatch = Callable[[list[ItemT], Release], Awaitable[None]]
+"""Carries a batch, and releases the next one as soon as that cannot overtake it; by its end at the latest."""
 
 
 class _Waiting(Generic[ItemT]):
@@ -92,12 +58,12 @@ class _Waiting(Generic[ItemT]):
 class _Flight(Generic[ItemT]):
     """One batch under way."""
 
-    __slots__ = ("members", "task", "turn", "waiting")
+    __slots__ = ("members", "released", "task", "waiting")
 
-    def __init__(self, members: list[_Waiting[ItemT]], turn: Turn, task: asyncio.Task[None]) -> None:
+    def __init__(self, members: list[_Waiting[ItemT]]) -> None:
         self.members = members
-        self.turn = turn
-        self.task = task
+        self.task: asyncio.Task[None] | None = None
+        self.released = False
         self.waiting = len(members)
 
 
@@ -126,7 +92,6 @@ class Coalescer(Generic[ItemT]):
         self._queued_count = 0
         self._queued_bytes = 0
         self._under_way = False
-        self._last_turn: asyncio.Future[None] | None = None
         self._flights: set[_Flight[ItemT]] = set()
 
     @property
@@ -171,18 +136,21 @@ class Coalescer(Generic[ItemT]):
         self._under_way = bool(members)
         if not members:
             return
-        turn = Turn(self._last_turn, self._start_next)
-        self._last_turn = turn.served
-        task = asyncio.get_running_loop().create_task(self._carry(members, turn))
-        flight = _Flight(members, turn, task)
+        flight = _Flight(members)
+        task = flight.task = asyncio.get_running_loop().create_task(self._carry(flight))
         for member in members:
             member.flight = flight
         self._flights.add(flight)
         # Not at the end of the coroutine: a task that is cancelled before its first step runs none of its code.
-        task.add_done_callback(lambda _: self._land(flight))
+        task.add_done_callback(lambda task: self._land(flight, task))
 
-    async def _carry(self, members: list[_Waiting[ItemT]], turn: Turn) -> None:
-        await self._run([member.item for member in members], turn)
+    async def _carry(self, flight: _Flight[ItemT]) -> None:
+        await self._run([member.item for member in flight.members], lambda: self._release(flight))
+
+    def _release(self, flight: _Flight[ItemT]) -> None:
+        if not flight.released:
+            flight.released = True
+            self._start_next()
 
     def _take(self) -> list[_Waiting[ItemT]]:
         """The next items that fit into one batch; those that waited too long are refused on the way."""
@@ -205,9 +173,8 @@ class Coalescer(Generic[ItemT]):
             size += item_size
         return members
 
-    def _land(self, flight: _Flight[ItemT]) -> None:
+    def _land(self, flight: _Flight[ItemT], task: "asyncio.Task[None]") -> None:
         self._flights.discard(flight)
-        task = flight.task
         cancelled = task.cancelled()
         failure = None if cancelled else task.exception()
         for member in flight.members:
@@ -219,10 +186,10 @@ class Coalescer(Generic[ItemT]):
                 member.done.set_exception(failure)
             else:
                 member.done.set_result(None)
-        # As in `submit`: the task's failure holds the list, and its members lead to the task.
+        # As in `submit`: the task's failure holds the flight by its traceback, and must not be held by it.
         flight.members.clear()
-        flight.turn.serve()
-        flight.turn.release()
+        flight.task = None
+        self._release(flight)
 
     def _abandon(self, waiting: _Waiting[ItemT]) -> None:
         flight = waiting.flight
@@ -232,12 +199,12 @@ class Coalescer(Generic[ItemT]):
             self._queued_bytes -= waiting.item.size
             return
         flight.waiting -= 1
-        if flight.waiting == 0:
+        if flight.waiting == 0 and flight.task is not None:
             flight.task.cancel()
 
     async def drain(self) -> None:
         """Wait until every batch that was taken is done."""
         while self._flights or self._queue:
-            await asyncio.gather(*(flight.task for flight in self._flights), return_exceptions=True)
+            await asyncio.gather(*(flight.task for flight in self._flights if flight.task), return_exceptions=True)
             # Callers and the next batch learn of the end in callbacks of their own.
             await asyncio.sleep(0)

@@ -7,8 +7,6 @@ serializing the parts anew.
 A test reads the result back with Confluent's own deserializer.
 """
 
-from functools import lru_cache
-
 from opentelemetry.trace import SpanContext
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
@@ -20,6 +18,7 @@ from gateway.decode.types import RejectedEvent
 from mesh.bus.framing import frame_prefix
 from mesh.bus.port import Record
 from mesh.tracecontext import format_traceparent
+from mesh.wire import part_tag, varint
 
 EVENTS_TOPIC = "clew.events.v1"
 FAILED_TOPIC = "clew.events.failed.v1"
@@ -27,29 +26,12 @@ SCHEMA_VERSION = "1.0.0"
 """Semantic version of the event contracts: minor for new fields, major never within `v1`."""
 
 _NANOS = 1_000_000_000
-_LENGTH_DELIMITED = 2
 _TYPE_NAMES = {number: name.removeprefix("EVENT_TYPE_").lower().encode() for name, number in EventType.items()}
 
 
-def _tag(field_name: str) -> bytes:
-    number = EnrichedEvent.DESCRIPTOR.fields_by_name[field_name].number
-    return varint(number << 3 | _LENGTH_DELIMITED)
-
-
-@lru_cache(maxsize=65_536)
-def varint(value: int) -> bytes:
-    """A base-128 varint (protobuf encoding, "Base 128 Varints")."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-_CONTEXT = _tag("context")
-_ENRICHMENT = _tag("enrichment")
-_CONSENT = _tag("consent")
+_CONTEXT = part_tag(EnrichedEvent, "context")
+_ENRICHMENT = part_tag(EnrichedEvent, "enrichment")
+_CONSENT = part_tag(EnrichedEvent, "consent")
 
 
 def _append(out: bytearray, tag: bytes, part: bytes) -> None:

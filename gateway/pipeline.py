@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import grpc
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
@@ -35,13 +34,12 @@ from clew.event.v1.event_pb2 import EVENT_TYPE_ALIAS
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
 from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
-from gateway.coalesce import Coalescer, Turn
+from gateway.coalesce import Coalescer, Release
 from gateway.encode import Encoder, owned_events
 from gateway.upstreams import Upstreams
 from mesh.bus.port import Bus, DeliveryFailure, Record
-from mesh.deadline import deadline_scope, remaining
-from mesh.errors import BusUnavailable, ClewError, DeadlineExceeded, Internal, InvalidArgument
-from mesh.status import error_from_rpc
+from mesh.deadline import deadline_scope
+from mesh.errors import BusUnavailable, DeadlineExceeded, Internal, InvalidArgument
 
 _MAX_LINKS = 32
 _STAGE_SECONDS = 5.0
@@ -78,20 +76,16 @@ class Pipeline:
         """Wait until all that was taken is acknowledged or refused."""
         await asyncio.gather(*(coalescer.drain() for coalescer in self._coalescers.values()))
 
-    async def _carry(self, submissions: list[Submission], turn: Turn) -> None:
+    async def _carry(self, submissions: list[Submission], release: Release) -> None:
         admitted = Admitted(submissions[0].source.workspace, submissions, owned_events(submissions))
         seconds = _budget(submissions)
         try:
             async with asyncio.timeout(seconds):
                 with self._batch_span(admitted), deadline_scope(seconds, fresh=True):
                     resolved = await self.resolve(admitted)
-                    # Here and not at the end: while this batch is decided and enriched the next one is resolved.
-                    turn.release()
                     decided = await self.decide(resolved)
                     enriched = await self.enrich(decided)
-                    # One visitor's events keep their order: a batch hands over to Kafka when all before it have.
-                    await turn.come()
-                    await self.publish(enriched, turn)
+                    await self.publish(enriched, release)
         except TimeoutError as error:
             raise DeadlineExceeded("the events were not acknowledged in time; send the same ones again") from error
 
@@ -109,8 +103,7 @@ class Pipeline:
                 for anonymous_id, user_id, proven, previous_id in keys
             ],
         )
-        call = self._upstreams.identity.BatchResolveIdentities(request, timeout=remaining(_STAGE_SECONDS))
-        response = await _answer("identity", call)
+        response = await _answer("identity", self._upstreams.resolve(request, timeout=_STAGE_SECONDS))
         results = list(response.results)
         return Resolved(batch, [results[position] for position in positions])
 
@@ -135,8 +128,7 @@ class Pipeline:
                     category_preferences=preferences,
                 )
         request = BatchCheckConsentsRequest(workspace=batch.admitted.workspace, items=queries.values())
-        call = self._upstreams.consent.BatchCheckConsents(request, timeout=remaining(_STAGE_SECONDS))
-        response = await _answer("consent", call)
+        response = await _answer("consent", self._upstreams.check(request, timeout=_STAGE_SECONDS))
         decisions = dict(zip(queries, response.decisions, strict=True))
         allowed: list[Allowed] = []
         for owned, identity, key in zip(events, batch.identities, keys, strict=True):
@@ -159,19 +151,19 @@ class Pipeline:
                 for agent, ip, url, referrer, locale in queries
             ]
         )
-        call = self._upstreams.enrich.BatchEnrichEvents(request, timeout=remaining(_STAGE_SECONDS))
-        response = await _answer("enrich", call)
+        response = await _answer("enrich", self._upstreams.enrich_events(request, timeout=_STAGE_SECONDS))
         serialized = [result.SerializeToString() for result in response.results]
         return Enriched(batch.admitted, batch.allowed, [serialized[position] for position in positions])
 
-    async def publish(self, batch: Enriched, turn: Turn) -> None:
+    async def publish(self, batch: Enriched, release: Release) -> None:
         """Hand everything to Kafka in order, let the next batch do so, then wait for the acknowledgements."""
         records, owners = self._records(batch)
         if not records:
             return
         with self._publish_span(len(records)):
             delivery = self._bus.produce(records)
-            turn.serve()
+            # One visitor's events keep their order: what Kafka's producer has is not overtaken any more.
+            release()
             # Cancelling a batch must not cancel the future that the bus is going to resolve.
             failures = await asyncio.shield(delivery)
             if failures:
@@ -227,22 +219,15 @@ def _budget(submissions: list[Submission]) -> float:
 
 
 async def _answer(service: str, call: Awaitable[AnswerT]) -> AnswerT:
-    """The answer of a call to a service; what gRPC raises becomes an error that says which service failed."""
+    """The answer of a call to a service."""
     try:
         return await call
-    except grpc.aio.AioRpcError as call_error:
-        raise _translated(service, call_error) from None
-
-
-def _translated(service: str, call_error: grpc.aio.AioRpcError) -> ClewError:
+    except InvalidArgument as error:
+        # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would make
+        # the clients of the whole batch drop their events.
+        _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
     # Raised without its cause, whose traceback would keep the whole batch in memory until a garbage collection.
-    error = error_from_rpc(call_error, service)
-    if not isinstance(error, InvalidArgument):
-        return error
-    # Events that break a contract were refused one by one before: what is wrong here is ours, and a 400 would make the
-    # clients of the whole batch drop their events.
-    _log.error("a service refused a batch", service=service, problem=str(error), **error.metadata)
-    return Internal("a batch could not be carried; send the same events again")
+    raise Internal("a batch could not be carried; send the same events again")
 
 
 def _identity_keys(events: list[Owned]) -> tuple[list[_IdentityKey], list[int]]:

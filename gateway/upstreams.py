@@ -6,10 +6,29 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from clew.consent.v1.consent_service_pb2 import (
+    BatchCheckConsentsRequest,
+    BatchCheckConsentsResponse,
+    StreamCheckConsentsRequest,
+    StreamCheckConsentsResponse,
+)
 from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceStub
+from clew.enrich.v1.enrich_service_pb2 import (
+    BatchEnrichEventsRequest,
+    BatchEnrichEventsResponse,
+    StreamEnrichEventsRequest,
+    StreamEnrichEventsResponse,
+)
 from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceStub
+from clew.identity.v1.identity_service_pb2 import (
+    BatchResolveIdentitiesRequest,
+    BatchResolveIdentitiesResponse,
+    StreamResolveIdentitiesRequest,
+    StreamResolveIdentitiesResponse,
+)
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from mesh.channel import open_channel, wait_ready
+from mesh.streams.client import StreamedCalls
 from mesh.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -26,6 +45,10 @@ class Upstreams:
     consent: "ConsentServiceAsyncStub"
     enrich: "EnrichServiceAsyncStub"
     channels: tuple[grpc.aio.Channel, ...]
+    resolve: "StreamedCalls[BatchResolveIdentitiesRequest, BatchResolveIdentitiesResponse]"
+    """`BatchResolveIdentities`, over a stream; `check` and `enrich_events` likewise: what every event passes."""
+    check: "StreamedCalls[BatchCheckConsentsRequest, BatchCheckConsentsResponse]"
+    enrich_events: "StreamedCalls[BatchEnrichEventsRequest, BatchEnrichEventsResponse]"
 
     @classmethod
     def open(cls, *, identity: str, consent: str, enrich: str, telemetry: Telemetry) -> "Upstreams":
@@ -38,6 +61,24 @@ class Upstreams:
             ConsentServiceStub(to_consent),
             EnrichServiceStub(to_enrich),
             (to_identity, to_consent, to_enrich),
+            to_identity.calls(
+                "clew.identity.v1.IdentityService/StreamResolveIdentities",
+                "BatchResolveIdentities",
+                StreamResolveIdentitiesRequest,
+                StreamResolveIdentitiesResponse,
+            ),
+            to_consent.calls(
+                "clew.consent.v1.ConsentService/StreamCheckConsents",
+                "BatchCheckConsents",
+                StreamCheckConsentsRequest,
+                StreamCheckConsentsResponse,
+            ),
+            to_enrich.calls(
+                "clew.enrich.v1.EnrichService/StreamEnrichEvents",
+                "BatchEnrichEvents",
+                StreamEnrichEventsRequest,
+                StreamEnrichEventsResponse,
+            ),
         )
 
     def not_ready(self) -> list[str]:

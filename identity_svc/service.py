@@ -14,6 +14,7 @@ from identity_svc.graph import IdentifierKey, Profile
 from identity_svc.store import IdentityStore
 from identity_svc.tokens import TokenIssuer, TokenRequest
 from mesh.jwt import Signer
+from mesh.streams.server import StreamOf
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -46,6 +47,8 @@ class IdentityServicer(IdentityServiceServicer):
             named = merged if merged and last[profile_id] == index else ()
             add(profile_id=profile_id, assurance=assurance, merged_profile_ids=named, conflict=conflict)
         return response
+
+    StreamResolveIdentities = StreamOf(BatchResolveIdentities, identity_service_pb2.StreamResolveIdentitiesResponse)  # type: ignore[assignment]
 
     async def GetProfile(
         self, request: identity_service_pb2.GetProfileRequest, context: Context

@@ -80,8 +80,9 @@ class GrpcServer:
         self.draining = asyncio.Event()
         self._settings = settings
         self._health = health.HealthServicer()
+        self._interceptor = ServerInterceptor(telemetry)
         self.server = grpc.aio.server(
-            interceptors=[ServerInterceptor(telemetry)],
+            interceptors=[self._interceptor],
             options=_OPTIONS,
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
@@ -119,6 +120,7 @@ class GrpcServer:
         self._health.set_all(health.Status.NOT_SERVING)
         await asyncio.sleep(DRAIN_LEAD_SECONDS)
         self._health.end_watches()
+        self._interceptor.streams.say_goodbye()
         await self.server.stop(self._settings.drain_seconds)
 
 

@@ -108,7 +108,7 @@ def error_from_rpc(rpc_error: grpc.aio.AioRpcError, service: str) -> ClewError:
     if info is not None and info.reason in ErrorReason.keys():  # noqa: SIM118 - an enum wrapper, not a dict
         metadata = dict(info.metadata)
         return ClewError.of(ErrorReason.Value(info.reason), metadata.pop("detail", ""), metadata)
-    return _error_from_code(rpc_error.code(), service)
+    return error_from_code(rpc_error.code(), service)
 
 
 def _error_info(rpc_error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
@@ -128,7 +128,7 @@ def _unpack(serialized: bytes) -> error_details_pb2.ErrorInfo | None:
         return None
 
 
-def _error_from_code(code: grpc.StatusCode, service: str) -> ClewError:
+def error_from_code(code: grpc.StatusCode, service: str) -> ClewError:
     """What a bare status means: the transport, not the service, ended the call."""
     match code:
         case grpc.StatusCode.UNAVAILABLE:

@@ -18,7 +18,7 @@ DEVELOPMENT = ("bench", "tests", "tools")
 ALLOWED = {"mesh": GENERATED} | dict.fromkeys((*SERVICES, "cli"), ("mesh", *GENERATED))
 
 # The domain words that the mechanism must know: why a call is refused, and what a field may show.
-MESH_CONTRACTS = ("clew.errors", "clew.options")
+MESH_CONTRACTS = ("clew.errors", "clew.options", "clew.stream")
 
 # The modules of a service that touch the world, by the first name below the package. Every other one holds pure rules
 # on plain values: it can be read, tested and reused without a server, a clock or a disk. The gateway is all edge.

@@ -12,12 +12,14 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
 import grpc
+from google.protobuf.message import Message
 from opentelemetry.semconv.attributes import server_attributes
 from opentelemetry.trace import SpanKind
 
 from mesh import deadline, tracecontext
 from mesh.interceptors.instruments import Instruments
 from mesh.interceptors.observation import Attributes, Method, Observation, Observer
+from mesh.streams.client import StreamedCalls
 
 # For unary answers whose caller named no timeout and has no deadline.
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
@@ -48,6 +50,7 @@ class TracedChannel(grpc.aio.Channel):
         self.service = service
         self._inner = inner
         self._observer = Observer(instruments, SpanKind.CLIENT, _server_attributes(target))
+        self._calls: list[StreamedCalls[Any, Any]] = []
 
     def unary_unary(
         self,
@@ -107,6 +110,25 @@ class TracedChannel(grpc.aio.Channel):
         )
         return cast("grpc.aio.StreamStreamMultiCallable[Q, R]", self._observed(_ManyRequests, method, inner, math.inf))
 
+    def calls(
+        self, stream: str, batch: str, request_type: type[Message], response_type: type[R]
+    ) -> StreamedCalls[Any, Any]:
+        """Calls of a batch rpc over the stream beside it.
+
+        Args:
+            stream: `package.Service/StreamVerb`.
+            batch: Name of the batch rpc, as observations have it.
+            request_type: The message that the stream takes.
+            response_type: The message that the stream answers with.
+        """
+        read = cast("type[Message]", response_type).FromString
+        method = Method(self._observer, f"{stream.rpartition('/')[0]}/{batch}")
+        calls: StreamedCalls[Any, Any] = StreamedCalls(
+            self._inner.stream_stream(f"/{stream}", None, read), request_type, method, self.service
+        )
+        self._calls.append(calls)
+        return calls
+
     def _observed(self, kind: type["_Callable"], path: str, inner: Any, limit: float) -> Any:
         if path.startswith(_STANDARD_SERVICES):
             return inner
@@ -114,6 +136,8 @@ class TracedChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls that still run after the grace, in seconds, are cancelled."""
+        for calls in self._calls:
+            await calls.close()
         await self._inner.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:

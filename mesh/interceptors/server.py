@@ -11,13 +11,11 @@ never reset.
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from opentelemetry.context import Context, attach
@@ -25,20 +23,15 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, set_span_in_context
 
 from clew.errors.v1.errors_pb2 import ErrorReason
 from mesh import deadline, status, tracecontext
-from mesh.errors import ClewError, Internal, InvalidArgument, Unimplemented
+from mesh.errors import InvalidArgument, Unimplemented
 from mesh.interceptors.instruments import Instruments
 from mesh.interceptors.observation import UNKNOWN_METHOD, Method, Observation, Observer
+from mesh.interceptors.refusal import REASON_ATTRIBUTE, refusal_of
+from mesh.streams.server import BoundStream, OpenStreams, readable
 from mesh.validation import validate
-
-REASON_ATTRIBUTE: Final = "clew.error.reason"
 
 _STANDARD_SERVICES: Final = "/grpc."
 _MAX_SHOWN_METHOD: Final = 128
-
-# A failed call to another service may be passed on under these; any other is our own mistake, not the caller's.
-_TRANSIENT: Final = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-)
 
 # When a caller goes away grpc.aio ends the stream of its requests as if it had said its last word, and cancels the call
 # a moment later. A servicer must not take the one for the other and commit half of what was meant, so the end is
@@ -51,8 +44,6 @@ _UNREADABLE: Final = object()
 Handler = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
-_log = structlog.get_logger()
-
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each method's handler once, and serves every call through the wrapped one; it stands last in the chain.
@@ -64,6 +55,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, instruments: Instruments) -> None:
         self._observer = Observer(instruments, SpanKind.SERVER)
         self._wrapped: dict[str, Handler] = {}
+        self.streams = OpenStreams()
         self._unknown = Method(self._observer, UNKNOWN_METHOD)
 
     async def intercept_service(
@@ -79,8 +71,25 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler is None:
             return self._refuse_unknown(path)
-        wrapped = self._wrapped[path] = _wrap(handler, Method(self._observer, path.removeprefix("/")))
+        stream = handler.stream_stream
+        if isinstance(stream, BoundStream):
+            wrapped = self._wrapped[path] = self._wrap_stream(stream, handler, path)
+        else:
+            wrapped = self._wrapped[path] = _wrap(handler, Method(self._observer, path.removeprefix("/")))
         return wrapped
+
+    def _wrap_stream(self, stream: BoundStream, handler: Handler, path: str) -> Handler:
+        """A stream of calls: each of them is observed, validated and refused by itself, as a call of the batch rpc."""
+        method = Method(self._observer, f"{path.removeprefix('/').rpartition('/')[0]}/{stream.name}")
+        name = Method(self._observer, path.removeprefix("/"))
+
+        async def behaviour(_requests: AsyncIterator[Any], context: Any) -> None:
+            try:
+                await self.streams.serve(stream, method, context)
+            except InvalidArgument as error:
+                await _Call(name, context).fail(error)
+
+        return grpc.stream_stream_rpc_method_handler(behaviour, readable(handler.request_deserializer), None)
 
     def _refuse_unknown(self, path: str) -> Handler:
         """A handler that fits any kind of call and refuses it; not kept, for callers could invent names without end."""
@@ -234,28 +243,16 @@ class _Call:
                 self._observation.finish(grpc.StatusCode.CANCELLED)
             case grpc.aio.AbortError():
                 self._observation.finish(self._context.code() or grpc.StatusCode.UNKNOWN)
-            case ClewError():
-                await self._refuse(error)
-            case grpc.aio.AioRpcError() if error.code() in _TRANSIENT:
-                await self._refuse(status.error_from_rpc(error, "upstream"))
             case Exception() | asyncio.CancelledError():
-                await self._refuse_unexpected(error)
+                await self._refuse(error)
             case _:
                 self._observation.finish(grpc.StatusCode.UNKNOWN)
 
-    async def _refuse(self, error: ClewError, description: str | None = None) -> None:
-        rich = status.rpc_status(error)
-        self._observation.span.set_attribute(REASON_ATTRIBUTE, ErrorReason.Name(error.reason))
-        self._observation.finish(status.grpc_status(error), description)
-        await self._context.abort_with_status(rpc_status.to_status(rich))
-
-    async def _refuse_unexpected(self, error: BaseException) -> None:
-        """A fault of our own: its text may hold anything, so it goes to the log and nowhere else."""
-        name = type(error).__qualname__
-        _log.error("unexpected_error", method=self._method.name, error=name, exc_info=error)
-        stack = "".join(traceback.format_tb(error.__traceback__))
-        self._observation.span.add_event("exception", {"exception.type": name, "exception.stacktrace": stack})
-        await self._refuse(Internal(), name)
+    async def _refuse(self, error: BaseException) -> None:
+        refusal, description = refusal_of(error, self._observation, self._method.name)
+        self._observation.span.set_attribute(REASON_ATTRIBUTE, ErrorReason.Name(refusal.reason))
+        self._observation.finish(status.grpc_status(refusal), description)
+        await self._context.abort_with_status(rpc_status.to_status(status.rpc_status(refusal)))
 
 
 def _is_cancelled() -> bool:

@@ -4,6 +4,7 @@ Each keeps the requests that it saw, and can be held, made slow to answer, or ma
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,7 +30,9 @@ from gateway.pipeline import Pipeline
 from gateway.sources import Source
 from gateway.upstreams import Upstreams
 from mesh.bus.memory import MemoryBus
+from mesh.deadline import remaining
 from mesh.errors import ClewError
+from mesh.streams.server import StreamOf
 from tests.mesh.rpc import Recorder, running_mesh
 
 RequestT = TypeVar("RequestT")
@@ -51,10 +54,10 @@ class Script(Generic[RequestT]):
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def play(self, request: RequestT, context: Any) -> None:
+    async def play(self, request: RequestT) -> None:
         """Note the request, wait while the gate is shut, refuse when told to."""
         self.requests.append(request)
-        self.seconds_left.append(context.time_remaining())
+        self.seconds_left.append(remaining(math.inf))
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
@@ -85,11 +88,15 @@ class ScriptedIdentity(IdentityServiceServicer):
         self.jwks_calls = 0
 
     async def BatchResolveIdentities(  # noqa: N802 - the contract's name
-        self, request: identity.BatchResolveIdentitiesRequest, context: Any
+        self,
+        request: identity.BatchResolveIdentitiesRequest,
+        context: Any,  # noqa: ARG002 - grpc's signature
     ) -> identity.BatchResolveIdentitiesResponse:
         """Result i answers item i."""
-        await self.script.play(request, context)
+        await self.script.play(request)
         return identity.BatchResolveIdentitiesResponse(results=[self.resolve(item) for item in request.items])
+
+    StreamResolveIdentities = StreamOf(BatchResolveIdentities, identity.StreamResolveIdentitiesResponse)  # type: ignore[assignment]
 
     async def GetJwks(  # noqa: N802 - the contract's name
         self,
@@ -112,11 +119,15 @@ class ScriptedConsent(ConsentServiceServicer):
         self.refused: set[str] = set()
 
     async def BatchCheckConsents(  # noqa: N802 - the contract's name
-        self, request: consent.BatchCheckConsentsRequest, context: Any
+        self,
+        request: consent.BatchCheckConsentsRequest,
+        context: Any,  # noqa: ARG002 - grpc's signature
     ) -> consent.BatchCheckConsentsResponse:
         """Decision i answers item i."""
-        await self.script.play(request, context)
+        await self.script.play(request)
         return consent.BatchCheckConsentsResponse(decisions=[self._decide(item) for item in request.items])
+
+    StreamCheckConsents = StreamOf(BatchCheckConsents, consent.StreamCheckConsentsResponse)  # type: ignore[assignment]
 
     # The gateway calls no other rpc of the service.
     RecordConsent = ListConsentHistory = BatchCheckConsents  # type: ignore[assignment]
@@ -134,13 +145,17 @@ class ScriptedEnrich(EnrichServiceServicer):
         self.script: Script[enrich.BatchEnrichEventsRequest] = Script()
 
     async def BatchEnrichEvents(  # noqa: N802 - the contract's name
-        self, request: enrich.BatchEnrichEventsRequest, context: Any
+        self,
+        request: enrich.BatchEnrichEventsRequest,
+        context: Any,  # noqa: ARG002 - grpc's signature
     ) -> enrich.BatchEnrichEventsResponse:
         """Result i answers item i."""
-        await self.script.play(request, context)
+        await self.script.play(request)
         return enrich.BatchEnrichEventsResponse(
             results=[Enrichment(client=Client(browser=item.user_agent)) for item in request.items]
         )
+
+    StreamEnrichEvents = StreamOf(BatchEnrichEvents, enrich.StreamEnrichEventsResponse)  # type: ignore[assignment]
 
 
 @dataclass(slots=True)

@@ -20,8 +20,9 @@ from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
 from clew.options.v1.privacy_pb2 import Purpose
 from gateway.batch import Allowed, Owned, Submission
 from gateway.decode.types import DecodedContext, DecodedEvent, DecodedRequest, RejectedEvent
-from gateway.encode import Encoder, varint
+from gateway.encode import Encoder
 from gateway.sources import Source
+from mesh.wire import varint
 
 SECOND = 1_000_000_000
 TRACE = SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, is_remote=False, trace_flags=TraceFlags(1))

@@ -73,7 +73,7 @@ class IdentityServicer(identity_grpc.IdentityServiceServicer):
         response: identity.GetProfileResponse = await self._answer(request, context)
         return response
 
-    BatchResolveIdentities = IssueToken = GetJwks = GetProfile  # type: ignore[assignment]
+    BatchResolveIdentities = StreamResolveIdentities = IssueToken = GetJwks = GetProfile  # type: ignore[assignment]
 
 
 def code_of(span: ReadableSpan) -> object:

@@ -4,6 +4,7 @@ isort:skip_file
 Is it allowed?"""
 
 from clew.consent.v1 import consent_pb2 as consent_pb2
+from clew.stream.v1 import call_pb2 as call_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
@@ -245,3 +246,65 @@ class ListConsentHistoryResponse(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamCheckConsentsRequest(message.Message):
+    """StreamCheckConsentsRequest begins a call, or cancels one."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def call(self) -> call_pb2.Call:
+        """The call."""
+
+    @builtins.property
+    def batch(self) -> BatchCheckConsentsRequest:
+        """What is asked. Absent: the caller has gone away, and the call of that id is cancelled; it gets no response."""
+
+    def __init__(
+        self,
+        *,
+        call: call_pb2.Call | None = ...,
+        batch: BatchCheckConsentsRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamCheckConsentsResponse(message.Message):
+    """StreamCheckConsentsResponse ends a call."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    call_id: builtins.int
+    """Id of the call; 0: see the rpc."""
+    @builtins.property
+    def batch(self) -> BatchCheckConsentsResponse:
+        """It succeeded."""
+
+    @builtins.property
+    def refusal(self) -> call_pb2.Refusal:
+        """It failed."""
+
+    def __init__(
+        self,
+        *,
+        call_id: builtins.int = ...,
+        batch: BatchCheckConsentsResponse | None = ...,
+        refusal: call_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "outcome", b"outcome", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "call_id", b"call_id", "outcome", b"outcome", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = typing.Literal["batch", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...

@@ -40,6 +40,11 @@ class ConsentServiceStub:
                 request_serializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.BatchCheckConsentsRequest.SerializeToString,
                 response_deserializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.BatchCheckConsentsResponse.FromString,
                 _registered_method=True)
+        self.StreamCheckConsents = channel.stream_stream(
+                '/clew.consent.v1.ConsentService/StreamCheckConsents',
+                request_serializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.StreamCheckConsentsRequest.SerializeToString,
+                response_deserializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.StreamCheckConsentsResponse.FromString,
+                _registered_method=True)
         self.RecordConsent = channel.unary_unary(
                 '/clew.consent.v1.ConsentService/RecordConsent',
                 request_serializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.RecordConsentRequest.SerializeToString,
@@ -61,6 +66,19 @@ class ConsentServiceServicer:
 
         Unknown consent allows only the purposes configured as essential. Preferences that came with the event can only restrict. Read-only.
         Cost: about 5 us an item, no write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamCheckConsents(self, request_iterator, context):
+        """StreamCheckConsents is BatchCheckConsents, many calls over one stream: half the cost a call, for who calls all the time.
+
+        Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+        end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+        half-closes it, gets the responses still due, and opens another.
+        buf:lint:ignore RPC_NO_CLIENT_STREAMING
+        buf:lint:ignore RPC_NO_SERVER_STREAMING
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +107,11 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     servicer.BatchCheckConsents,
                     request_deserializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.BatchCheckConsentsRequest.FromString,
                     response_serializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.BatchCheckConsentsResponse.SerializeToString,
+            ),
+            'StreamCheckConsents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamCheckConsents,
+                    request_deserializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.StreamCheckConsentsRequest.FromString,
+                    response_serializer=clew_dot_consent_dot_v1_dot_consent__service__pb2.StreamCheckConsentsResponse.SerializeToString,
             ),
             'RecordConsent': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordConsent,
@@ -129,6 +152,33 @@ class ConsentService:
             '/clew.consent.v1.ConsentService/BatchCheckConsents',
             clew_dot_consent_dot_v1_dot_consent__service__pb2.BatchCheckConsentsRequest.SerializeToString,
             clew_dot_consent_dot_v1_dot_consent__service__pb2.BatchCheckConsentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamCheckConsents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clew.consent.v1.ConsentService/StreamCheckConsents',
+            clew_dot_consent_dot_v1_dot_consent__service__pb2.StreamCheckConsentsRequest.SerializeToString,
+            clew_dot_consent_dot_v1_dot_consent__service__pb2.StreamCheckConsentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

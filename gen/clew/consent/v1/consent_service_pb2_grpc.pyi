@@ -39,6 +39,15 @@ class ConsentServiceStub:
     Unknown consent allows only the purposes configured as essential. Preferences that came with the event can only restrict. Read-only.
     Cost: about 5 us an item, no write.
     """
+    StreamCheckConsents: grpc.StreamStreamMultiCallable[consent_service_pb2.StreamCheckConsentsRequest, consent_service_pb2.StreamCheckConsentsResponse]
+    """StreamCheckConsents is BatchCheckConsents, many calls over one stream: half the cost a call, for who calls all the time.
+
+    Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+    end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+    half-closes it, gets the responses still due, and opens another.
+    buf:lint:ignore RPC_NO_CLIENT_STREAMING
+    buf:lint:ignore RPC_NO_SERVER_STREAMING
+    """
     RecordConsent: grpc.UnaryUnaryMultiCallable[consent_service_pb2.RecordConsentRequest, consent_service_pb2.RecordConsentResponse]
     """RecordConsent appends a person's choices to the ledger, durably before it returns; every check that starts later sees them.
 
@@ -57,6 +66,15 @@ class ConsentServiceAsyncStub(ConsentServiceStub):
 
     Unknown consent allows only the purposes configured as essential. Preferences that came with the event can only restrict. Read-only.
     Cost: about 5 us an item, no write.
+    """
+    StreamCheckConsents: aio.StreamStreamMultiCallable[consent_service_pb2.StreamCheckConsentsRequest, consent_service_pb2.StreamCheckConsentsResponse]  # type: ignore[assignment]
+    """StreamCheckConsents is BatchCheckConsents, many calls over one stream: half the cost a call, for who calls all the time.
+
+    Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+    end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+    half-closes it, gets the responses still due, and opens another.
+    buf:lint:ignore RPC_NO_CLIENT_STREAMING
+    buf:lint:ignore RPC_NO_SERVER_STREAMING
     """
     RecordConsent: aio.UnaryUnaryMultiCallable[consent_service_pb2.RecordConsentRequest, consent_service_pb2.RecordConsentResponse]  # type: ignore[assignment]
     """RecordConsent appends a person's choices to the ledger, durably before it returns; every check that starts later sees them.
@@ -79,6 +97,21 @@ class ConsentServiceServicer(metaclass=abc_1.ABCMeta):
 
         Unknown consent allows only the purposes configured as essential. Preferences that came with the event can only restrict. Read-only.
         Cost: about 5 us an item, no write.
+        """
+
+    @abc_1.abstractmethod
+    def StreamCheckConsents(
+        self,
+        request_iterator: _MaybeAsyncIterator[consent_service_pb2.StreamCheckConsentsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[consent_service_pb2.StreamCheckConsentsResponse], abc.AsyncIterator[consent_service_pb2.StreamCheckConsentsResponse]]:
+        """StreamCheckConsents is BatchCheckConsents, many calls over one stream: half the cost a call, for who calls all the time.
+
+        Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+        end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+        half-closes it, gets the responses still due, and opens another.
+        buf:lint:ignore RPC_NO_CLIENT_STREAMING
+        buf:lint:ignore RPC_NO_SERVER_STREAMING
         """
 
     @abc_1.abstractmethod

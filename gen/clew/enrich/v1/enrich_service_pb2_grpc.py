@@ -40,6 +40,11 @@ class EnrichServiceStub:
                 request_serializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.BatchEnrichEventsRequest.SerializeToString,
                 response_deserializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.BatchEnrichEventsResponse.FromString,
                 _registered_method=True)
+        self.StreamEnrichEvents = channel.stream_stream(
+                '/clew.enrich.v1.EnrichService/StreamEnrichEvents',
+                request_serializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.StreamEnrichEventsRequest.SerializeToString,
+                response_deserializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.StreamEnrichEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EnrichServiceServicer:
@@ -55,6 +60,19 @@ class EnrichServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamEnrichEvents(self, request_iterator, context):
+        """StreamEnrichEvents is BatchEnrichEvents, many calls over one stream: half the cost a call, for who calls all the time.
+
+        Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+        end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+        half-closes it, gets the responses still due, and opens another.
+        buf:lint:ignore RPC_NO_CLIENT_STREAMING
+        buf:lint:ignore RPC_NO_SERVER_STREAMING
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrichServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +80,11 @@ def add_EnrichServiceServicer_to_server(servicer, server):
                     servicer.BatchEnrichEvents,
                     request_deserializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.BatchEnrichEventsRequest.FromString,
                     response_serializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.BatchEnrichEventsResponse.SerializeToString,
+            ),
+            'StreamEnrichEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamEnrichEvents,
+                    request_deserializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.StreamEnrichEventsRequest.FromString,
+                    response_serializer=clew_dot_enrich_dot_v1_dot_enrich__service__pb2.StreamEnrichEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +115,33 @@ class EnrichService:
             '/clew.enrich.v1.EnrichService/BatchEnrichEvents',
             clew_dot_enrich_dot_v1_dot_enrich__service__pb2.BatchEnrichEventsRequest.SerializeToString,
             clew_dot_enrich_dot_v1_dot_enrich__service__pb2.BatchEnrichEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEnrichEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clew.enrich.v1.EnrichService/StreamEnrichEvents',
+            clew_dot_enrich_dot_v1_dot_enrich__service__pb2.StreamEnrichEventsRequest.SerializeToString,
+            clew_dot_enrich_dot_v1_dot_enrich__service__pb2.StreamEnrichEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,15 @@ class EnrichServiceStub:
 
     Pure: the same item gives the same result. Cost: about 2 us an item that was seen lately, 60 us a new user agent.
     """
+    StreamEnrichEvents: grpc.StreamStreamMultiCallable[enrich_service_pb2.StreamEnrichEventsRequest, enrich_service_pb2.StreamEnrichEventsResponse]
+    """StreamEnrichEvents is BatchEnrichEvents, many calls over one stream: half the cost a call, for who calls all the time.
+
+    Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+    end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+    half-closes it, gets the responses still due, and opens another.
+    buf:lint:ignore RPC_NO_CLIENT_STREAMING
+    buf:lint:ignore RPC_NO_SERVER_STREAMING
+    """
 
 @typing.type_check_only
 class EnrichServiceAsyncStub(EnrichServiceStub):
@@ -48,6 +57,15 @@ class EnrichServiceAsyncStub(EnrichServiceStub):
     """BatchEnrichEvents derives an enrichment for each item. It never fails for what an item says: what cannot be read adds nothing.
 
     Pure: the same item gives the same result. Cost: about 2 us an item that was seen lately, 60 us a new user agent.
+    """
+    StreamEnrichEvents: aio.StreamStreamMultiCallable[enrich_service_pb2.StreamEnrichEventsRequest, enrich_service_pb2.StreamEnrichEventsResponse]  # type: ignore[assignment]
+    """StreamEnrichEvents is BatchEnrichEvents, many calls over one stream: half the cost a call, for who calls all the time.
+
+    Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+    end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+    half-closes it, gets the responses still due, and opens another.
+    buf:lint:ignore RPC_NO_CLIENT_STREAMING
+    buf:lint:ignore RPC_NO_SERVER_STREAMING
     """
 
 class EnrichServiceServicer(metaclass=abc_1.ABCMeta):
@@ -62,6 +80,21 @@ class EnrichServiceServicer(metaclass=abc_1.ABCMeta):
         """BatchEnrichEvents derives an enrichment for each item. It never fails for what an item says: what cannot be read adds nothing.
 
         Pure: the same item gives the same result. Cost: about 2 us an item that was seen lately, 60 us a new user agent.
+        """
+
+    @abc_1.abstractmethod
+    def StreamEnrichEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[enrich_service_pb2.StreamEnrichEventsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[enrich_service_pb2.StreamEnrichEventsResponse], abc.AsyncIterator[enrich_service_pb2.StreamEnrichEventsResponse]]:
+        """StreamEnrichEvents is BatchEnrichEvents, many calls over one stream: half the cost a call, for who calls all the time.
+
+        Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+        end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+        half-closes it, gets the responses still due, and opens another.
+        buf:lint:ignore RPC_NO_CLIENT_STREAMING
+        buf:lint:ignore RPC_NO_SERVER_STREAMING
         """
 
 def add_EnrichServiceServicer_to_server(servicer: EnrichServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

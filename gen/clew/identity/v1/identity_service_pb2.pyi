@@ -5,6 +5,7 @@ Who is it?"""
 
 from clew.identity.v1 import identifier_pb2 as identifier_pb2
 from clew.identity.v1 import profile_pb2 as profile_pb2
+from clew.stream.v1 import call_pb2 as call_pb2
 from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import duration_pb2 as duration_pb2
@@ -304,3 +305,65 @@ class GetJwksResponse(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["issuer", b"issuer", "jwks_json", b"jwks_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamResolveIdentitiesRequest(message.Message):
+    """StreamResolveIdentitiesRequest begins a call, or cancels one."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def call(self) -> call_pb2.Call:
+        """The call."""
+
+    @builtins.property
+    def batch(self) -> BatchResolveIdentitiesRequest:
+        """What is asked. Absent: the caller has gone away, and the call of that id is cancelled; it gets no response."""
+
+    def __init__(
+        self,
+        *,
+        call: call_pb2.Call | None = ...,
+        batch: BatchResolveIdentitiesRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "call", b"call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StreamResolveIdentitiesResponse(message.Message):
+    """StreamResolveIdentitiesResponse ends a call."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: builtins.int
+    BATCH_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    call_id: builtins.int
+    """Id of the call; 0: see the rpc."""
+    @builtins.property
+    def batch(self) -> BatchResolveIdentitiesResponse:
+        """It succeeded."""
+
+    @builtins.property
+    def refusal(self) -> call_pb2.Refusal:
+        """It failed."""
+
+    def __init__(
+        self,
+        *,
+        call_id: builtins.int = ...,
+        batch: BatchResolveIdentitiesResponse | None = ...,
+        refusal: call_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "outcome", b"outcome", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["batch", b"batch", "call_id", b"call_id", "outcome", b"outcome", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = typing.Literal["batch", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...

@@ -40,6 +40,11 @@ class IdentityServiceStub:
                 request_serializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.BatchResolveIdentitiesRequest.SerializeToString,
                 response_deserializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.BatchResolveIdentitiesResponse.FromString,
                 _registered_method=True)
+        self.StreamResolveIdentities = channel.stream_stream(
+                '/clew.identity.v1.IdentityService/StreamResolveIdentities',
+                request_serializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.StreamResolveIdentitiesRequest.SerializeToString,
+                response_deserializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.StreamResolveIdentitiesResponse.FromString,
+                _registered_method=True)
         self.GetProfile = channel.unary_unary(
                 '/clew.identity.v1.IdentityService/GetProfile',
                 request_serializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.GetProfileRequest.SerializeToString,
@@ -66,6 +71,19 @@ class IdentityServiceServicer:
 
         An anonymous id and a user id that come together are one person from then on; two user ids never become one. Items are applied in
         order. Idempotent: the same items again change nothing. Cost: about 10 us an item that is known, one grouped write for all that is new.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamResolveIdentities(self, request_iterator, context):
+        """StreamResolveIdentities is BatchResolveIdentities, many calls over one stream: half the cost a call, for who calls all the time.
+
+        Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+        end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+        half-closes it, gets the responses still due, and opens another.
+        buf:lint:ignore RPC_NO_CLIENT_STREAMING
+        buf:lint:ignore RPC_NO_SERVER_STREAMING
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +123,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.BatchResolveIdentities,
                     request_deserializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.BatchResolveIdentitiesRequest.FromString,
                     response_serializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.BatchResolveIdentitiesResponse.SerializeToString,
+            ),
+            'StreamResolveIdentities': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamResolveIdentities,
+                    request_deserializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.StreamResolveIdentitiesRequest.FromString,
+                    response_serializer=clew_dot_identity_dot_v1_dot_identity__service__pb2.StreamResolveIdentitiesResponse.SerializeToString,
             ),
             'GetProfile': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProfile,
@@ -150,6 +173,33 @@ class IdentityService:
             '/clew.identity.v1.IdentityService/BatchResolveIdentities',
             clew_dot_identity_dot_v1_dot_identity__service__pb2.BatchResolveIdentitiesRequest.SerializeToString,
             clew_dot_identity_dot_v1_dot_identity__service__pb2.BatchResolveIdentitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamResolveIdentities(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clew.identity.v1.IdentityService/StreamResolveIdentities',
+            clew_dot_identity_dot_v1_dot_identity__service__pb2.StreamResolveIdentitiesRequest.SerializeToString,
+            clew_dot_identity_dot_v1_dot_identity__service__pb2.StreamResolveIdentitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

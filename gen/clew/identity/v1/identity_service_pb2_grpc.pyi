@@ -39,6 +39,15 @@ class IdentityServiceStub:
     An anonymous id and a user id that come together are one person from then on; two user ids never become one. Items are applied in
     order. Idempotent: the same items again change nothing. Cost: about 10 us an item that is known, one grouped write for all that is new.
     """
+    StreamResolveIdentities: grpc.StreamStreamMultiCallable[identity_service_pb2.StreamResolveIdentitiesRequest, identity_service_pb2.StreamResolveIdentitiesResponse]
+    """StreamResolveIdentities is BatchResolveIdentities, many calls over one stream: half the cost a call, for who calls all the time.
+
+    Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+    end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+    half-closes it, gets the responses still due, and opens another.
+    buf:lint:ignore RPC_NO_CLIENT_STREAMING
+    buf:lint:ignore RPC_NO_SERVER_STREAMING
+    """
     GetProfile: grpc.UnaryUnaryMultiCallable[identity_service_pb2.GetProfileRequest, identity_service_pb2.GetProfileResponse]
     """GetProfile returns a profile by its id, by the id of a profile that was merged into it, or by an identifier. It changes nothing.
 
@@ -64,6 +73,15 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
 
     An anonymous id and a user id that come together are one person from then on; two user ids never become one. Items are applied in
     order. Idempotent: the same items again change nothing. Cost: about 10 us an item that is known, one grouped write for all that is new.
+    """
+    StreamResolveIdentities: aio.StreamStreamMultiCallable[identity_service_pb2.StreamResolveIdentitiesRequest, identity_service_pb2.StreamResolveIdentitiesResponse]  # type: ignore[assignment]
+    """StreamResolveIdentities is BatchResolveIdentities, many calls over one stream: half the cost a call, for who calls all the time.
+
+    Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+    end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+    half-closes it, gets the responses still due, and opens another.
+    buf:lint:ignore RPC_NO_CLIENT_STREAMING
+    buf:lint:ignore RPC_NO_SERVER_STREAMING
     """
     GetProfile: aio.UnaryUnaryMultiCallable[identity_service_pb2.GetProfileRequest, identity_service_pb2.GetProfileResponse]  # type: ignore[assignment]
     """GetProfile returns a profile by its id, by the id of a profile that was merged into it, or by an identifier. It changes nothing.
@@ -93,6 +111,21 @@ class IdentityServiceServicer(metaclass=abc_1.ABCMeta):
 
         An anonymous id and a user id that come together are one person from then on; two user ids never become one. Items are applied in
         order. Idempotent: the same items again change nothing. Cost: about 10 us an item that is known, one grouped write for all that is new.
+        """
+
+    @abc_1.abstractmethod
+    def StreamResolveIdentities(
+        self,
+        request_iterator: _MaybeAsyncIterator[identity_service_pb2.StreamResolveIdentitiesRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[identity_service_pb2.StreamResolveIdentitiesResponse], abc.AsyncIterator[identity_service_pb2.StreamResolveIdentitiesResponse]]:
+        """StreamResolveIdentities is BatchResolveIdentities, many calls over one stream: half the cost a call, for who calls all the time.
+
+        Each message is a call of its own: deadline, trace, refusal and cancellation as `clew.stream.v1` has them. Responses come as the calls
+        end, in any order. A message without id asks for no more calls on this stream, because the server is about to stop: the client
+        half-closes it, gets the responses still due, and opens another.
+        buf:lint:ignore RPC_NO_CLIENT_STREAMING
+        buf:lint:ignore RPC_NO_SERVER_STREAMING
         """
 
     @abc_1.abstractmethod
