@@ -37,6 +37,7 @@ from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest,
 from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.coalesce import Coalescer, Turn
 from gateway.encode import Encoder, owned_events
+from gateway.tap import Tap
 from gateway.upstreams import Upstreams
 from mesh.bus.port import Bus, DeliveryFailure, Record
 from mesh.deadline import deadline_scope, remaining
@@ -53,11 +54,14 @@ _log = structlog.get_logger()
 class Pipeline:
     """Carries admitted requests to Kafka, each workspace in its own sequence of batches."""
 
-    def __init__(self, upstreams: Upstreams, bus: Bus, encoder: Encoder, tracer: Tracer) -> None:
+    def __init__(
+        self, upstreams: Upstreams, bus: Bus, encoder: Encoder, tracer: Tracer, tap: Tap | None = None
+    ) -> None:
         self._upstreams = upstreams
         self._bus = bus
         self._encoder = encoder
         self._tracer = tracer
+        self._tap = tap or Tap()
         self._coalescers: dict[str, Coalescer[Submission]] = {}
 
     async def submit(self, submission: Submission) -> None:
@@ -85,10 +89,16 @@ class Pipeline:
             async with asyncio.timeout(seconds):
                 with self._batch_span(admitted), deadline_scope(seconds, fresh=True):
                     resolved = await self.resolve(admitted)
+                    if self._tap.open:
+                        self._tap.resolved(resolved)
                     # Here and not at the end: while this batch is decided and enriched the next one is resolved.
                     turn.release()
                     decided = await self.decide(resolved)
+                    if self._tap.open:
+                        self._tap.decided(decided)
                     enriched = await self.enrich(decided)
+                    if self._tap.open:
+                        self._tap.enriched(enriched)
                     # One visitor's events keep their order: a batch hands over to Kafka when all before it have.
                     await turn.come()
                     await self.publish(enriched, turn)
