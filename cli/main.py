@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.source_commands import app as sources
+
 app = typer.Typer(
     name="clew",
     help="An identity-first backbone for customer data. Start with `clew demo`, or with `clew up` and your own SDK.",
@@ -18,11 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-DataDir = Annotated[
-    Path,
-    typer.Option("--data-dir", "-d", envvar="CLEW_DATA_DIR", help="Where the mesh keeps its data, logs and spans."),
-]
-_DEFAULT_DATA_DIR = Path(".clew")
+app.add_typer(sources, name="source")
 
 
 def _checked_addresses(addresses: str) -> str:
@@ -45,7 +44,7 @@ Kafka = Annotated[
 
 @app.command()
 def up(
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP edge; 0 takes a free one.")] = 8080,
     http_host: Annotated[
         str, typer.Option(help="Address of the HTTP edge; 0.0.0.0 takes events from other machines.")
@@ -66,7 +65,7 @@ def up(
 @app.command()
 def trace(
     trace_id: Annotated[str, typer.Argument(metavar="ID|last", help="A trace id (32 hex digits), or `last`.")] = "last",
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show one request's waterfall across all processes, from the local span store."""
     from cli.trace import trace as run
@@ -76,7 +75,7 @@ def trace(
 
 @app.command()
 def tail(
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     type_: Annotated[str, typer.Option("--type", help="Only this call: track, identify, page, ...")] = "",
     user: Annotated[str, typer.Option(help="Only events of this user id.")] = "",
     anonymous: Annotated[str, typer.Option(help="Only events of this anonymous id.")] = "",
@@ -87,8 +86,28 @@ def tail(
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Begin with the oldest record.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Stop after so many records; 0 never stops.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with key and headers.")] = False,
+    edge: Annotated[
+        bool, typer.Option("--edge", help="At the gateway: every stage's verdict and the trace; personal data hidden.")
+    ] = False,
+    verdict: Annotated[
+        str, typer.Option(help="With --edge, only: accepted, duplicate, rejected, filtered, unanswered.")
+    ] = "",
 ) -> None:
-    """Show decoded events, good and failed, as they come."""
+    """Show decoded events, good and failed, as they come: from Kafka, or with --edge while the gateway handles them."""
+    if edge:
+        if type_ or anonymous or profile or failed or from_beginning:
+            raise typer.BadParameter(
+                "goes with --source, --message, --user, --verdict and --limit", param_hint="--edge"
+            )
+        from cli.tail_edge import VERDICTS, EdgeFilter, tail_edge
+
+        if verdict and verdict not in VERDICTS:
+            raise typer.BadParameter(f"{verdict!r} is none of {', '.join(VERDICTS)}", param_hint="--verdict")
+        raise typer.Exit(
+            tail_edge(data_dir, EdgeFilter(source, message, user, verdict), limit=limit, json_lines=as_json)
+        )
+    if verdict:
+        raise typer.BadParameter("goes with --edge", param_hint="--verdict")
     from cli.records import EVENT_TYPES
     from cli.tail import TailFilter
     from cli.tail import tail as run
@@ -105,7 +124,7 @@ def send(
         str, typer.Argument(metavar="TYPE", help="track, identify, page, screen, group or alias.")
     ] = "track",
     event: Annotated[str, typer.Argument(metavar="[NAME]", help="Event or page name, group id, or previous id.")] = "",
-    data_dir: DataDir = _DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     user: Annotated[str, typer.Option(help="User id.")] = "",
     anonymous: Annotated[str, typer.Option(help="Anonymous id; a random one without --user.")] = "",
     properties: Annotated[str, typer.Option(help="Properties or traits, a JSON object.")] = "",
@@ -137,7 +156,7 @@ def send(
 
 
 @app.command()
-def doctor(data_dir: DataDir = _DEFAULT_DATA_DIR) -> None:
+def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Look at what is installed, reachable and configured, and say what to do about what is not."""
     from cli.doctor import doctor as run
 

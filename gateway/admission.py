@@ -8,10 +8,13 @@ Failure policy: closed for the request's own credentials (401), open for an even
 raise the assurance: the event is kept as asserted, with a warning.
 """
 
+from collections.abc import Collection
+
 from clew.event.v1.event_pb2 import Warning as EventWarning
 from gateway.credentials import Credentials
 from gateway.decode.types import DecodedRequest
-from gateway.errors import UnknownWriteKey
+from gateway.errors import OriginNotAllowed, UnknownWriteKey
+from gateway.http.cors import ANY_ORIGIN, allows
 from gateway.sources import Source, Sources
 from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials, UpstreamUnavailable
 from mesh.jwt import Claims, IssuerVerifiers
@@ -22,22 +25,41 @@ _WRONG_SUBJECT = EventWarning.WARNING_IDENTITY_TOKEN_SUBJECT
 
 
 class Admission:
-    """Checks credentials against the configured sources and the trusted issuers."""
+    """Checks credentials against the sources and the trusted issuers.
 
-    def __init__(self, sources: Sources, tokens: IssuerVerifiers) -> None:
+    Args:
+        sources: The sources by write key.
+        tokens: Verifies the tokens of all trusted issuers.
+        admin_issuers: Whose tokens may carry scopes of clew's; None: those of all trusted issuers.
+    """
+
+    def __init__(self, sources: Sources, tokens: IssuerVerifiers, admin_issuers: Collection[str] | None = None) -> None:
         self._sources = sources
         self._tokens = tokens
+        self._admin_issuers = admin_issuers
 
-    def knows(self, write_key: str) -> bool:
-        """Whether the write key belongs to a source."""
-        return self._sources.find(write_key) is not None
+    def knows(self, write_key: str, origin: str = "") -> bool:
+        """Whether the write key belongs to a source, for a page of this origin; empty when no browser says one.
 
-    def source(self, credentials: Credentials) -> Source:
+        Raises:
+            OriginNotAllowed: It does, and the source's keys are not for pages of this origin.
+        """
+        source = self._sources.find(write_key)
+        if source is not None and origin:
+            _check_origin(source, origin)
+        return source is not None
+
+    def source(self, credentials: Credentials, origin: str = "") -> Source:
         """The source that the write key names.
+
+        Args:
+            credentials: They hold the key.
+            origin: That of the page that sends, as its browser says; empty for everybody else.
 
         Raises:
             MissingCredentials: There is no write key.
-            UnknownWriteKey: It belongs to no source.
+            UnknownWriteKey: It belongs to no source, or holds no longer.
+            OriginNotAllowed: The source's keys are not for pages of this origin.
         """
         if not credentials.write_key:
             raise MissingCredentials(
@@ -45,7 +67,11 @@ class Admission:
             )
         source = self._sources.find(credentials.write_key)
         if source is None:
-            raise UnknownWriteKey("the write key belongs to no source; copy it again from the source's settings")
+            raise UnknownWriteKey(
+                "the write key belongs to no source, or holds no longer; take one that the source has now"
+            )
+        if origin:
+            _check_origin(source, origin)
         return source
 
     async def subject(self, credentials: Credentials) -> str:
@@ -75,20 +101,26 @@ class Admission:
                     event.warnings.append(_WRONG_SUBJECT if holder else _INVALID)
         return frozenset(found)
 
-    async def administrator(self, credentials: Credentials, scope: str) -> Claims:
-        """The claims of a bearer token that carries the scope.
+    async def administrator(self, credentials: Credentials, scope: str, *others: str) -> Claims:
+        """The claims of a bearer token that carries the scope, or one of the others.
 
         Raises:
             MissingCredentials: There is no token.
             InvalidToken: It does not hold.
-            InsufficientScope: It holds and lacks the scope.
+            InsufficientScope: It holds and lacks the scope, or is of an issuer that is trusted for user ids only.
         """
         if not credentials.bearer:
             raise MissingCredentials(f"send a bearer token with the scope {scope}")
         claims = await self._tokens.verify(credentials.bearer)
-        if scope not in claims.scopes:
+        trusted = self._admin_issuers is None or claims.issuer in self._admin_issuers
+        if not trusted or claims.scopes.isdisjoint((scope, *others)):
             raise InsufficientScope(scope)
         return claims
+
+
+def _check_origin(source: Source, origin: str) -> None:
+    if source.allowed_origins is not ANY_ORIGIN and not allows(source.allowed_origins, origin):
+        raise OriginNotAllowed(origin)
 
 
 class _IdentityTokens:

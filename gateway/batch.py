@@ -14,6 +14,7 @@ from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
 from gateway.decode.types import DecodedEvent, DecodedRequest
+from gateway.notes import Notes
 from gateway.sources import Source
 from mesh.errors import ClewError
 
@@ -46,6 +47,8 @@ class Submission(Struct, eq=False):
     proven: frozenset[int] = frozenset()
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     error: ClewError | None = None
+    notes: dict[int, Notes] | None = None
+    """What the stages found out about each event, by its index; None: nobody watches."""
 
     @property
     def count(self) -> int:

@@ -10,7 +10,9 @@ from gateway.batch import Outcome, Submission
 from gateway.credentials import Credentials
 from gateway.decode.types import DecodedRequest
 from gateway.pipeline import Pipeline
+from gateway.sources import Source
 from gateway.stats import Stats
+from gateway.tap import Tap
 from mesh.errors import ClewError
 
 _NOBODY: frozenset[int] = frozenset()
@@ -19,11 +21,20 @@ _NOBODY: frozenset[int] = frozenset()
 class Collector:
     """Admits requests and carries them through the pipeline within the edge's time budget (seconds)."""
 
-    def __init__(self, admission: Admission, pipeline: Pipeline, stats: Stats, *, request_seconds: float) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        pipeline: Pipeline,
+        stats: Stats,
+        *,
+        request_seconds: float,
+        tap: Tap | None = None,
+    ) -> None:
         self._admission = admission
         self._pipeline = pipeline
         self._stats = stats
         self._request_seconds = request_seconds
+        self._tap = tap or Tap()
 
     async def collect(
         self,
@@ -34,20 +45,29 @@ class Collector:
         received_ns: int,
         client_ip: str,
         size: int,
+        origin: str = "",
     ) -> list[Outcome]:
         """What became of each event, in order. `size` is that of the body in bytes.
 
         Credentials in the headers are checked before the body is looked at, so that a stranger costs no decoding.
+        `origin` is that of the page that sends; empty when no browser says one.
 
         Raises:
             ClewError: The request as a whole was refused; nothing was acknowledged.
         """
-        source = self._admission.source(credentials) if credentials.write_key else None
-        subject = await self._admission.subject(credentials) if credentials.bearer else ""
-        decoded = decode()
-        if source is None:
-            source = self._admission.source(credentials.or_write_key(decoded.write_key))
-        proven = await self._admission.proven(subject, decoded) if subject or _has_token(decoded) else _NOBODY
+        source: Source | None = None
+        try:
+            if credentials.write_key:
+                source = self._admission.source(credentials, origin)
+            subject = await self._admission.subject(credentials) if credentials.bearer else ""
+            decoded = decode()
+            if source is None:
+                source = self._admission.source(credentials.or_write_key(decoded.write_key), origin)
+            proven = await self._admission.proven(subject, decoded) if subject or _has_token(decoded) else _NOBODY
+        except ClewError as error:
+            if self._tap.open:
+                self._tap.refused(source, error, span.get_span_context(), received_ns)
+            raise
         submission = Submission(
             source=source,
             decoded=decoded,
@@ -70,6 +90,8 @@ class Collector:
 
     async def _carry(self, submission: Submission) -> None:
         self._stats.begin(submission)
+        if self._tap.open:
+            self._tap.begin(submission)
         try:
             await self._pipeline.submit(submission)
         except ClewError as error:
@@ -77,6 +99,8 @@ class Collector:
             raise
         finally:
             self._stats.end(submission)
+            if self._tap.open:
+                self._tap.end(submission)
             # Its traceback leads to this request: together they would stay in memory until a garbage collection.
             submission.error = None
 

@@ -5,6 +5,67 @@ from mesh.errors import ClewError
 
 
 class UnknownWriteKey(ClewError):
-    """Raised when the write key belongs to no source."""
+    """Raised when the write key belongs to no source, or holds no longer."""
 
     reason = ErrorReason.ERROR_REASON_UNKNOWN_WRITE_KEY
+
+
+class OriginNotAllowed(ClewError):
+    """Raised when a page of an origin that the source does not allow sends with its key.
+
+    Args:
+        origin: What the browser said, at most 256 characters of it.
+    """
+
+    reason = ErrorReason.ERROR_REASON_ORIGIN_NOT_ALLOWED
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            "the source does not take events from pages of this origin; add the origin to the source's allowed origins",
+            origin=origin[:256],
+        )
+
+
+class SourceNotFound(ClewError):
+    """Raised when the workspace has no source of that name."""
+
+    reason = ErrorReason.ERROR_REASON_SOURCE_NOT_FOUND
+
+
+class SourceExists(ClewError):
+    """Raised when the workspace has a source of that name already."""
+
+    reason = ErrorReason.ERROR_REASON_SOURCE_EXISTS
+
+
+class SourceReadOnly(ClewError):
+    """Raised when the source to change stands in the sources file."""
+
+    reason = ErrorReason.ERROR_REASON_SOURCE_READ_ONLY
+
+
+class WriteKeyNotFound(ClewError):
+    """Raised when the source has no write key of that id."""
+
+    reason = ErrorReason.ERROR_REASON_WRITE_KEY_NOT_FOUND
+
+
+class WriteKeyNotActive(ClewError):
+    """Raised when a key is to be rotated that holds no longer."""
+
+    reason = ErrorReason.ERROR_REASON_WRITE_KEY_NOT_ACTIVE
+
+
+class TooManyWriteKeys(ClewError):
+    """Raised when a source has as many write keys that hold as it may have.
+
+    Args:
+        limit: How many that is.
+    """
+
+    reason = ErrorReason.ERROR_REASON_TOO_MANY_WRITE_KEYS
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "the source has as many write keys that hold as it may have; revoke one first", limit=str(limit)
+        )

@@ -4,12 +4,20 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+import grpc
 import structlog
 
+from clew.admin.v1 import edge_debug_service_pb2, source_service_pb2
+from clew.admin.v1.edge_debug_service_pb2_grpc import add_EdgeDebugServiceServicer_to_server
+from clew.admin.v1.source_service_pb2_grpc import add_SourceServiceServicer_to_server
 from clew.collector.v1 import collector_service_pb2
 from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from gateway.admin.debug_service import EdgeDebugServicer
+from gateway.admin.directory import Directory
+from gateway.admin.opening import open_store
+from gateway.admin.service import SourceServicer
 from gateway.admission import Admission
 from gateway.collect import Collector
 from gateway.encode import Encoder
@@ -27,6 +35,7 @@ from gateway.service import CollectorServicer
 from gateway.settings import GatewaySettings
 from gateway.sources import Sources
 from gateway.stats import Stats
+from gateway.tap import Tap
 from gateway.tokens import token_verifiers
 from gateway.upstreams import Upstreams
 from mesh.bus.kafka import KafkaBus
@@ -41,7 +50,11 @@ from mesh.settings import SettingsError, read_settings
 from mesh.telemetry import Telemetry, start_telemetry
 
 NAME = "gateway"
-SERVICE = collector_service_pb2.DESCRIPTOR.services_by_name["CollectorService"].full_name
+SERVICES = [
+    service.full_name
+    for file in (collector_service_pb2, source_service_pb2, edge_debug_service_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+]
 _UPSTREAM_SECONDS = 10.0
 
 
@@ -54,6 +67,8 @@ class Gateway:
     pipeline: Pipeline
     upstreams: Upstreams
     bus: Bus
+    admission: Admission
+    tap: Tap
 
     @classmethod
     def build(cls, settings: GatewaySettings, sources: Sources, bus: Bus, telemetry: Telemetry) -> "Gateway":
@@ -67,9 +82,10 @@ class Gateway:
             failed_schema_id=registry.schema_id(FailedEvent.DESCRIPTOR.full_name),
         )
         stats = Stats(telemetry.meter)
-        admission = Admission(sources, token_verifiers(settings, upstreams))
-        pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer)
-        collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds)
+        admission = Admission(sources, token_verifiers(settings, upstreams), {settings.issuer, *settings.admin_issuers})
+        tap = Tap()
+        pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer, tap)
+        collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds, tap=tap)
         router = Router()
         for path in PATHS:
             handler = collect_handler(collector, telemetry.tracer, path, trust_forwarded=settings.trust_forwarded)
@@ -78,13 +94,20 @@ class Gateway:
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
         add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, bus)
+        return cls(router, collector, pipeline, upstreams, bus, admission, tap)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
         cors = Cors()
         handler: Handler = cors.wrap(self.router.handle)
         return HttpServer(handler, decorate=cors.decorate)
+
+    def register(self, server: grpc.aio.Server, directory: Directory) -> None:
+        """Offer the rpcs of `SERVICES`."""
+        clock = SystemClock()
+        add_CollectorServiceServicer_to_server(CollectorServicer(self.collector, clock), server)
+        add_SourceServiceServicer_to_server(SourceServicer(directory, self.admission, clock), server)
+        add_EdgeDebugServiceServicer_to_server(EdgeDebugServicer(self.tap, self.admission, clock), server)
 
     async def drain(self) -> None:
         """Finish what was taken, then let go of Kafka and the services."""
@@ -100,19 +123,23 @@ async def serve() -> None:
     telemetry = start_telemetry(NAME, server_settings.data_dir, os.environ)
     # Before anything connects: what is wrong with a file shall not be told after what is wrong with the network.
     sources = Sources.load(settings.sources_file)
+    store = await open_store(settings.database, server_settings.data_dir)
+    directory = Directory(sources, store, SystemClock())
     gateway = Gateway.build(settings, sources, KafkaBus(read_settings(KafkaSettings)), telemetry)
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
-    add_CollectorServiceServicer_to_server(CollectorServicer(gateway.collector, SystemClock()), server.server)
+    gateway.register(server.server, directory)
     try:
+        await directory.start()
         await _connect(gateway)
         await _listen(http, settings)
         stop = stop_signal()
         async with asyncio.TaskGroup() as doors:
-            doors.create_task(serve_until_stopped(server, [SERVICE], stop=stop))
-            doors.create_task(_close_edge(http, stop, server_settings.drain_seconds))
+            doors.create_task(serve_until_stopped(server, SERVICES, stop=stop))
+            doors.create_task(_close_edge(gateway, http, stop, server_settings.drain_seconds))
     finally:
         await gateway.drain()
+        await directory.close()
         telemetry.shutdown()
 
 
@@ -139,8 +166,10 @@ async def _listen(http: HttpServer, settings: GatewaySettings) -> None:
     structlog.get_logger().info("http", host=settings.http_host, port=port)
 
 
-async def _close_edge(http: HttpServer, stop: asyncio.Event, seconds: float) -> None:
+async def _close_edge(gateway: Gateway, http: HttpServer, stop: asyncio.Event, seconds: float) -> None:
     await stop.wait()
+    # Those who watch would hold up the drain to its last second.
+    gateway.tap.close()
     await http.drain(seconds)
 
 

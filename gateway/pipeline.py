@@ -36,6 +36,7 @@ from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest,
 from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.coalesce import Coalescer, Release
 from gateway.encode import Encoder, owned_events
+from gateway.tap import Tap
 from gateway.upstreams import Upstreams
 from mesh.bus.port import Bus, DeliveryFailure, Record
 from mesh.deadline import deadline_scope
@@ -51,11 +52,14 @@ _log = structlog.get_logger()
 class Pipeline:
     """Carries admitted requests to Kafka, each workspace in its own sequence of batches."""
 
-    def __init__(self, upstreams: Upstreams, bus: Bus, encoder: Encoder, tracer: Tracer) -> None:
+    def __init__(
+        self, upstreams: Upstreams, bus: Bus, encoder: Encoder, tracer: Tracer, tap: Tap | None = None
+    ) -> None:
         self._upstreams = upstreams
         self._bus = bus
         self._encoder = encoder
         self._tracer = tracer
+        self._tap = tap or Tap()
         self._coalescers: dict[str, Coalescer[Submission]] = {}
 
     async def submit(self, submission: Submission) -> None:
@@ -83,8 +87,14 @@ class Pipeline:
             async with asyncio.timeout(seconds):
                 with self._batch_span(admitted), deadline_scope(seconds, fresh=True):
                     resolved = await self.resolve(admitted)
+                    if self._tap.open:
+                        self._tap.resolved(resolved)
                     decided = await self.decide(resolved)
+                    if self._tap.open:
+                        self._tap.decided(decided)
                     enriched = await self.enrich(decided)
+                    if self._tap.open:
+                        self._tap.enriched(enriched)
                     await self.publish(enriched, release)
         except TimeoutError as error:
             raise DeadlineExceeded("the events were not acknowledged in time; send the same ones again") from error

@@ -20,8 +20,17 @@ class GatewaySettings:
     identity: str = setting("CLEW_IDENTITY", help="HOST:PORT of the identity service")
     consent: str = setting("CLEW_CONSENT", help="HOST:PORT of the consent service")
     enrich: str = setting("CLEW_ENRICH", help="HOST:PORT of the enrichment service")
-    sources_file: Path = setting(
-        "CLEW_SOURCES_FILE", help="JSON list of sources: [{workspace, name, write_key_sha256, purposes?}]"
+    sources_file: Path | None = setting(
+        "CLEW_SOURCES_FILE",
+        default=None,
+        help="JSON list of sources that are not changed at run time:"
+        " [{workspace, name, write_key_sha256, purposes?, limits?, allowed_origins?}]",
+    )
+    database: str = setting(
+        "CLEW_DATABASE",
+        default="",
+        help="postgresql://USER:PASSWORD@HOST:PORT/NAME that gateways share; empty: a SQLite file in CLEW_DATA_DIR",
+        secret=True,
     )
     http_host: str = setting("CLEW_HTTP_HOST", default="127.0.0.1", help="address that the HTTP edge listens on")
     http_port: int = setting("CLEW_HTTP_PORT", default=0, help="port of the HTTP edge; 0 takes a free one")
@@ -39,6 +48,11 @@ class GatewaySettings:
         default=(),
         help="outside issuers whose tokens prove user ids, each ISSUER=JWKS_URL, separated by commas",
     )
+    admin_issuers: tuple[str, ...] = setting(
+        "CLEW_ADMIN_ISSUERS",
+        default=(),
+        help="trusted issuers, besides CLEW_ISSUER, whose tokens may carry scopes like clew.admin, separated by commas",
+    )
     trust_forwarded: bool = setting(
         "CLEW_TRUST_FORWARDED",
         default=False,
@@ -55,6 +69,8 @@ class GatewaySettings:
                 raise ValueError(f"CLEW_{variable}: {target!r} is no HOST:PORT")
         if not 0 <= self.http_port <= MAX_PORT:
             raise ValueError(f"CLEW_HTTP_PORT: {self.http_port} is no port; use 0 to {MAX_PORT}, 0 for a free one")
+        if self.database and not self.database.startswith(("postgresql://", "postgres://")):
+            raise ValueError("CLEW_DATABASE: its value is no address like postgresql://user@host:5432/clew")
         if self.public_url and not _URL.fullmatch(self.public_url):
             raise ValueError(f"CLEW_PUBLIC_URL: {self.public_url!r} is no address like https://events.example")
         if not 1 <= self.request_seconds <= _MOST_REQUEST_SECONDS:

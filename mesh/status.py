@@ -62,6 +62,13 @@ TABLE: Final = MappingProxyType(
         _R.ERROR_REASON_INTERNAL: Mapping(_CODE.INTERNAL, 500, "Internal error"),
         _R.ERROR_REASON_UNSUPPORTED_ENCODING: Mapping(_CODE.INVALID_ARGUMENT, 415, "Unsupported content encoding"),
         _R.ERROR_REASON_UNIMPLEMENTED: Mapping(_CODE.UNIMPLEMENTED, 404, "Not implemented"),
+        _R.ERROR_REASON_SOURCE_NOT_FOUND: Mapping(_CODE.NOT_FOUND, 404, "No such source"),
+        _R.ERROR_REASON_SOURCE_EXISTS: Mapping(_CODE.ALREADY_EXISTS, 409, "The source exists"),
+        _R.ERROR_REASON_SOURCE_READ_ONLY: Mapping(_CODE.FAILED_PRECONDITION, 409, "The source is read-only"),
+        _R.ERROR_REASON_WRITE_KEY_NOT_FOUND: Mapping(_CODE.NOT_FOUND, 404, "No such write key"),
+        _R.ERROR_REASON_WRITE_KEY_NOT_ACTIVE: Mapping(_CODE.FAILED_PRECONDITION, 409, "The write key holds no longer"),
+        _R.ERROR_REASON_TOO_MANY_WRITE_KEYS: Mapping(_CODE.FAILED_PRECONDITION, 409, "Too many write keys"),
+        _R.ERROR_REASON_ORIGIN_NOT_ALLOWED: Mapping(_CODE.PERMISSION_DENIED, 403, "Origin is not allowed"),
     }
 )
 

@@ -3,15 +3,51 @@
 What authorizes a request is its write key or token, which a script must hold to send it, never a cookie: so letting
 every origin in gives no page anything that it did not have. Beacons carry credentials whether they are wanted or not,
 and a browser accepts a wildcard only without them: so the origin itself is echoed.
+
+A source may name the origins whose pages it takes events from. That is checked where the key is known, on the request
+itself (`Admission`), and cannot be left to the browser: what the SDKs send needs no preflight, and a beacon never looks
+at the answer (decision 7). A preflight names no key, so it is answered for every origin; and a refusal is marked for
+its origin like any answer, so that the page's developer can read what to do.
 """
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec.structs import replace
 
 from gateway.http.message import Handler, Headers, Pair, Request, Response
 
 _NO_CONTENT = 204
+ANY_ORIGIN: Final = ("*",)
+"""Allowed origins that let every page in."""
+
+# Scheme, host and port as browsers serialize them (WHATWG HTML, "ASCII serialization of an origin"), and one wildcard.
+_PATTERN = re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_HOST_PART = re.compile(r"[a-z0-9.-]+")
+
+
+def is_origin_pattern(text: str) -> bool:
+    """Whether it can stand in a list of allowed origins.
+
+    An origin (`https://shop.example`), all below a host (`https://*.shop.example`), `null`, or `*`.
+    """
+    return text in {"*", "null"} or _PATTERN.fullmatch(text) is not None
+
+
+def allows(patterns: Collection[str], origin: str) -> bool:
+    """Whether a list of allowed origins lets a page of this origin in."""
+    if origin in patterns or "*" in patterns:
+        return True
+    return any(_is_below(pattern, origin) for pattern in patterns if "*" in pattern)
+
+
+def _is_below(pattern: str, origin: str) -> bool:
+    scheme, _, rest = pattern.partition("*")
+    if not (origin.startswith(scheme) and origin.endswith(rest)):
+        return False
+    return _HOST_PART.fullmatch(origin, len(scheme), len(origin) - len(rest)) is not None
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,7 +56,7 @@ class CorsPolicy:
 
     origins: tuple[str, ...] = ("*",)
     """Origins that are let in (`https://shop.example`), or `*` for any."""
-    methods: tuple[str, ...] = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
+    methods: tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
     """Methods of all routes; the router decides about each."""
     request_headers: tuple[str, ...] = (
         "content-type", "content-encoding", "authorization", "x-write-key", "x-retry-count", "anonymousid",

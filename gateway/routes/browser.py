@@ -12,19 +12,20 @@ _SUFFIX = "/settings"
 _CACHE = (("cache-control", "private, max-age=60"),)
 
 
-def add_browser_routes(router: Router, known: Callable[[str], bool], public_url: str = "") -> None:
+def add_browser_routes(router: Router, known: Callable[[str, str], bool], public_url: str = "") -> None:
     """Add `GET /v1/projects/{write key}/settings`.
 
     Args:
         router: Where it is added.
-        known: Whether a write key belongs to a source.
+        known: Whether a write key belongs to a source; raises when that takes no events from pages of the origin,
+            the second argument, which is empty where no browser says one.
         public_url: Where browsers reach this gateway, such as `https://events.example`; when empty, the host and the
             scheme (from X-Forwarded-Proto) under which each request came.
     """
 
     async def settings(request: Request) -> Response:
         write_key, _, rest = request.path.removeprefix(_PREFIX).partition("/")
-        if "/" + rest != _SUFFIX or not known(write_key):
+        if "/" + rest != _SUFFIX or not known(write_key, request.headers.get("origin") or ""):
             raise RouteNotFound("no source has settings here")
         protocol, host = _split(public_url) if public_url else _asked_for(request)
         return json_response(200, source_settings(write_key, protocol, f"{host}/v1"), headers=_CACHE)

@@ -67,6 +67,7 @@ def collect_handler(
                 received_ns=request.received_ns,
                 client_ip=_client_ip(request, trust_forwarded=trust_forwarded),
                 size=len(request.body),
+                origin=_origin(request.headers),
             )
         except BaseException as error:
             request.trace_id = f"{span.get_span_context().trace_id:032x}"
@@ -92,6 +93,11 @@ def _credentials(headers: Headers) -> Credentials:
         authorization.decode("latin-1") if authorization is not None else None,
         write_key.decode("latin-1") if write_key is not None else None,
     )
+
+
+def _origin(headers: Headers) -> str:
+    value = headers.get_raw(b"origin")
+    return "" if value is None else value.decode("latin-1")
 
 
 def _client_ip(request: Request, *, trust_forwarded: bool) -> str:

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from clew.options.v1.privacy_pb2 import Purpose
-from gateway.sources import Sources, hash_key
+from gateway.http.cors import ANY_ORIGIN
+from gateway.sources import Source, SourceLimits, Sources, hash_key
+from mesh.clock import FixedClock
 from mesh.settings import SettingsError
+
+_NO_RATE = {"events_per_second": 0, "burst": 1}
 
 
 def _file(folder: Path, content: object) -> Path:
@@ -41,6 +45,48 @@ def test_a_source_may_collect_for_some_purposes_only(tmp_path: Path) -> None:
     assert source.purposes == {Purpose.PURPOSE_ADVERTISING}
 
 
+def test_a_source_of_the_file_may_have_limits_and_origins(tmp_path: Path) -> None:
+    """Where the entry does not say, the defaults hold: the server's limits, and pages of any origin."""
+    entry = {"workspace": "shop", "name": "web", "write_key_sha256": hash_key("k")}
+    source = Sources.load(_file(tmp_path, [entry])).find("k")
+    assert source is not None
+    assert (source.limits, source.allowed_origins) == (None, ANY_ORIGIN)
+    entry_with = {**entry, "limits": {"events_per_second": 0.5, "burst": 2}, "allowed_origins": []}
+    source = Sources.load(_file(tmp_path, [entry_with])).find("k")
+    assert source is not None
+    assert (source.limits, source.allowed_origins) == (SourceLimits(0.5, 2), ())
+
+
+def test_without_a_file_there_are_no_sources() -> None:
+    """All of them are then kept in the store."""
+    assert len(Sources.load(None)) == 0
+
+
+def test_other_keys_hold_from_the_next_look_up_on() -> None:
+    """A key that was remembered is not found any more, and one that was refused may be."""
+    first, second = Source("w", "first", frozenset({1})), Source("w", "second", frozenset({1}))
+    sources = Sources({hash_key("k1"): first})
+    assert (sources.find("k1"), sources.find("k2")) == (first, None)
+    sources.replace({hash_key("k2"): second})
+    assert (sources.find("k1"), sources.find("k2")) == (None, second)
+
+
+def test_a_use_is_noted_once_until_it_is_taken() -> None:
+    """With the time of the first; a key that is unknown is none, and as many keys as there are may be in use."""
+    clock = FixedClock(1_000)
+    sources = Sources({hash_key(f"k{number}"): Source("w", "n", frozenset({1})) for number in range(5_000)}, clock)
+    sources.find("k1")
+    clock.advance(1)
+    sources.find("k1")
+    sources.find("unknown")
+    assert sources.uses == {hash_key("k1"): 1_000}
+    assert sources.take_uses() == {hash_key("k1"): 1_000}
+    assert sources.take_uses() == {}
+    for number in range(5_000):
+        assert sources.find(f"k{number}")
+    assert sources.take_uses() == {hash_key(f"k{number}"): clock.now_ns() for number in range(5_000)}
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -53,6 +99,20 @@ def test_a_source_may_collect_for_some_purposes_only(tmp_path: Path) -> None:
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": ["fun"]}], "fun"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": []}], "none"),
         ([{"workspace": "w", "name": n, "write_key_sha256": "0" * 64} for n in ("a", "b")], "'b'"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "allowed_origins": ["shop.example"]}], "shop"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "limits": {"burst": 1}}], "events_per_second"),
+        ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "limits": _NO_RATE}], "limits"),
+        (
+            [
+                {
+                    "workspace": "w",
+                    "name": "n",
+                    "write_key_sha256": "0" * 64,
+                    "limits": {"events_per_second": 0, "burst": 1},
+                }
+            ],
+            "limits",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_and_the_message_names_what_is_wrong(

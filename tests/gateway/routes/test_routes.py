@@ -27,7 +27,7 @@ async def _get(router: Router, path: str, **fields: str) -> httpx.Response:
 
 def _browser_router(public_url: str = "") -> Router:
     router = Router()
-    add_browser_routes(router, lambda key: key == "wk_web", public_url)
+    add_browser_routes(router, lambda key, _: key == "wk_web", public_url)
     return router
 
 

@@ -145,6 +145,41 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
 
         {"reason": "ERROR_REASON_UNIMPLEMENTED", "domain": "clew.dev", "metadata": {"method": "/clew.identity.v1.IdentityService/Nope"}}
     """
+    ERROR_REASON_SOURCE_NOT_FOUND: _ErrorReason.ValueType  # 40
+    """The workspace has no source of that name.
+
+        {"reason": "ERROR_REASON_SOURCE_NOT_FOUND", "domain": "clew.dev", "metadata": {}}
+    """
+    ERROR_REASON_SOURCE_EXISTS: _ErrorReason.ValueType  # 41
+    """The workspace has a source of that name already.
+
+        {"reason": "ERROR_REASON_SOURCE_EXISTS", "domain": "clew.dev", "metadata": {}}
+    """
+    ERROR_REASON_SOURCE_READ_ONLY: _ErrorReason.ValueType  # 42
+    """The source stands in the gateway's sources file, and is changed there.
+
+        {"reason": "ERROR_REASON_SOURCE_READ_ONLY", "domain": "clew.dev", "metadata": {}}
+    """
+    ERROR_REASON_WRITE_KEY_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """The source has no write key of that id.
+
+        {"reason": "ERROR_REASON_WRITE_KEY_NOT_FOUND", "domain": "clew.dev", "metadata": {}}
+    """
+    ERROR_REASON_WRITE_KEY_NOT_ACTIVE: _ErrorReason.ValueType  # 44
+    """The write key holds no longer, so that there is nothing to rotate.
+
+        {"reason": "ERROR_REASON_WRITE_KEY_NOT_ACTIVE", "domain": "clew.dev", "metadata": {}}
+    """
+    ERROR_REASON_TOO_MANY_WRITE_KEYS: _ErrorReason.ValueType  # 45
+    """The source has as many write keys that hold as it may have: revoke one first.
+
+        {"reason": "ERROR_REASON_TOO_MANY_WRITE_KEYS", "domain": "clew.dev", "metadata": {"limit": "20"}}
+    """
+    ERROR_REASON_ORIGIN_NOT_ALLOWED: _ErrorReason.ValueType  # 46
+    """The page's origin is not one of those that the source allows.
+
+        {"reason": "ERROR_REASON_ORIGIN_NOT_ALLOWED", "domain": "clew.dev", "metadata": {"origin": "https://other.example"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the one `google.rpc.ErrorInfo` (domain `clew.dev`) that every refusal carries; outside it is the `code`
@@ -273,4 +308,39 @@ ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 24
 """The rpc is not offered by this server.
 
     {"reason": "ERROR_REASON_UNIMPLEMENTED", "domain": "clew.dev", "metadata": {"method": "/clew.identity.v1.IdentityService/Nope"}}
+"""
+ERROR_REASON_SOURCE_NOT_FOUND: ErrorReason.ValueType  # 40
+"""The workspace has no source of that name.
+
+    {"reason": "ERROR_REASON_SOURCE_NOT_FOUND", "domain": "clew.dev", "metadata": {}}
+"""
+ERROR_REASON_SOURCE_EXISTS: ErrorReason.ValueType  # 41
+"""The workspace has a source of that name already.
+
+    {"reason": "ERROR_REASON_SOURCE_EXISTS", "domain": "clew.dev", "metadata": {}}
+"""
+ERROR_REASON_SOURCE_READ_ONLY: ErrorReason.ValueType  # 42
+"""The source stands in the gateway's sources file, and is changed there.
+
+    {"reason": "ERROR_REASON_SOURCE_READ_ONLY", "domain": "clew.dev", "metadata": {}}
+"""
+ERROR_REASON_WRITE_KEY_NOT_FOUND: ErrorReason.ValueType  # 43
+"""The source has no write key of that id.
+
+    {"reason": "ERROR_REASON_WRITE_KEY_NOT_FOUND", "domain": "clew.dev", "metadata": {}}
+"""
+ERROR_REASON_WRITE_KEY_NOT_ACTIVE: ErrorReason.ValueType  # 44
+"""The write key holds no longer, so that there is nothing to rotate.
+
+    {"reason": "ERROR_REASON_WRITE_KEY_NOT_ACTIVE", "domain": "clew.dev", "metadata": {}}
+"""
+ERROR_REASON_TOO_MANY_WRITE_KEYS: ErrorReason.ValueType  # 45
+"""The source has as many write keys that hold as it may have: revoke one first.
+
+    {"reason": "ERROR_REASON_TOO_MANY_WRITE_KEYS", "domain": "clew.dev", "metadata": {"limit": "20"}}
+"""
+ERROR_REASON_ORIGIN_NOT_ALLOWED: ErrorReason.ValueType  # 46
+"""The page's origin is not one of those that the source allows.
+
+    {"reason": "ERROR_REASON_ORIGIN_NOT_ALLOWED", "domain": "clew.dev", "metadata": {"origin": "https://other.example"}}
 """

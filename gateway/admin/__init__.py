@@ -1,0 +1,1 @@
+"""Administration of the edge: sources and write keys, and the live view of events."""

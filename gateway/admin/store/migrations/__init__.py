@@ -1,0 +1,1 @@
+"""The schema of both adapters, in numbered steps."""

@@ -1,0 +1,90 @@
+"""The sources of the file and of the store, joined: as they are shown, and as requests look them up."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from gateway.admin.records import Key, Limits, SourceRecord, SourceValues
+from gateway.http.cors import ANY_ORIGIN
+from gateway.sources import Source, SourceLimits
+
+FILE_KEY_MARK: Final = "file-"
+_SHOWN_OF_HASH: Final = 12
+
+Place = tuple[str, str]
+"""Workspace and name of a source."""
+
+
+class SourceTable:
+    """What is known of all sources.
+
+    Args:
+        file: The sources of the sources file, by the hash of each key.
+    """
+
+    def __init__(self, file: Mapping[str, Source]) -> None:
+        self._file = dict(file)
+        self._file_sources = {(source.workspace, source.name): source for source in file.values()}
+        self._records: dict[Place, SourceRecord] = {}
+
+    def in_file(self, place: Place) -> bool:
+        """Whether the sources file has a source of that name."""
+        return place in self._file_sources
+
+    def load(self, records: Iterable[SourceRecord]) -> None:
+        """Know these stored sources, and no others."""
+        self._records = {(record.workspace, record.name): record for record in records}
+
+    def put(self, place: Place, record: SourceRecord | None) -> None:
+        """Know that a stored source is like this now; None: it is gone."""
+        if record is None:
+            self._records.pop(place, None)
+        else:
+            self._records[place] = record
+
+    def get(self, place: Place) -> SourceRecord | None:
+        """One source as it is shown, or None."""
+        stored, source = self._records.get(place), self._file_sources.get(place)
+        return stored if source is None else self._as_record(place, source, stored)
+
+    def shown(self) -> Iterator[tuple[Place, SourceRecord]]:
+        """All sources as they are shown, by workspace and name: those of the file as if they were stored."""
+        for place in sorted({*self._records, *self._file_sources}):
+            record = self.get(place)
+            if record is not None:
+                yield place, record
+
+    def by_hash(self, now_ns: int) -> tuple[dict[str, Source], int | None]:
+        """The sources by the hash of each key that holds now, and when the next one ends; None: none is known to."""
+        found: dict[str, Source] = {}
+        ends: list[int] = []
+        for place, record in self._records.items():
+            if record.values.disabled:
+                continue
+            source = self._file_sources.get(place) or _source(record)
+            for key in record.keys:
+                if key.holds(now_ns):
+                    found[key.sha256] = source
+                    if key.expire_ns is not None:
+                        ends.append(key.expire_ns)
+        return found | self._file, min(ends, default=None)
+
+    def _as_record(self, place: Place, source: Source, stored: SourceRecord | None) -> SourceRecord:
+        keys = tuple(
+            Key(FILE_KEY_MARK + digest[:_SHOWN_OF_HASH], digest, "", 0)
+            for digest, owner in self._file.items()
+            if (owner.workspace, owner.name) == place
+        )
+        return SourceRecord(*place, _values(source), 0, 0, 0, keys + (stored.keys if stored else ()))
+
+
+def _source(record: SourceRecord) -> Source:
+    values = record.values
+    limits = SourceLimits(values.limits.events_per_second, values.limits.burst) if values.limits else None
+    origins = ANY_ORIGIN if values.allowed_origins is None else values.allowed_origins
+    return Source(record.workspace, record.name, frozenset(values.purposes), limits, origins)
+
+
+def _values(source: Source) -> SourceValues:
+    limits = Limits(source.limits.events_per_second, source.limits.burst) if source.limits else None
+    origins = None if source.allowed_origins == ANY_ORIGIN else source.allowed_origins
+    return SourceValues(tuple(sorted(source.purposes)), limits, origins)
