@@ -9,6 +9,9 @@ from gateway.admission import Admission
 from gateway.batch import Outcome, Submission
 from gateway.credentials import Credentials
 from gateway.decode.types import DecodedRequest
+from gateway.http.message import Pair
+from gateway.limits.limiter import Limiter
+from gateway.limits.share import weight
 from gateway.pipeline import Pipeline
 from gateway.stats import Stats
 from mesh.errors import ClewError
@@ -19,8 +22,11 @@ _NOBODY: frozenset[int] = frozenset()
 class Collector:
     """Admits requests and carries them through the pipeline within the edge's time budget (seconds)."""
 
-    def __init__(self, admission: Admission, pipeline: Pipeline, stats: Stats, *, request_seconds: float) -> None:
+    def __init__(
+        self, admission: Admission, limiter: Limiter, pipeline: Pipeline, stats: Stats, *, request_seconds: float
+    ) -> None:
         self._admission = admission
+        self._limiter = limiter
         self._pipeline = pipeline
         self._stats = stats
         self._request_seconds = request_seconds
@@ -34,15 +40,20 @@ class Collector:
         received_ns: int,
         client_ip: str,
         size: int,
+        advice: list[Pair] | None = None,
     ) -> list[Outcome]:
         """What became of each event, in order. `size` is that of the body in bytes.
 
-        Credentials in the headers are checked before the body is looked at, so that a stranger costs no decoding.
+        Credentials in the headers are checked before the body is looked at, so that a stranger costs no decoding, nor
+        does a source whose rate is used up. `advice` gets the header fields that tell how much of a rate is left.
 
         Raises:
             ClewError: The request as a whole was refused; nothing was acknowledged.
         """
-        source = self._admission.source(credentials) if credentials.write_key else None
+        source = None
+        if credentials.write_key:
+            source = self._admission.source(credentials)
+            self._limiter.check(source)
         subject = await self._admission.subject(credentials) if credentials.bearer else ""
         decoded = decode()
         if source is None:
@@ -66,17 +77,24 @@ class Collector:
             )
         if decoded.count:
             await self._carry(submission)
+        if advice is not None:
+            advice += self._limiter.fields(source)
         return [submission.outcomes[index] for index in range(decoded.count)]
 
     async def _carry(self, submission: Submission) -> None:
+        count = submission.count
+        passage = self._limiter.enter(submission.source, count, weight(count, submission.size))
         self._stats.begin(submission)
+        answered = False
         try:
             await self._pipeline.submit(submission)
+            answered = True
         except ClewError as error:
             submission.error = error
             raise
         finally:
             self._stats.end(submission)
+            self._limiter.leave(passage, answered=answered)
             # Its traceback leads to this request: together they would stay in memory until a garbage collection.
             submission.error = None
 

@@ -17,6 +17,7 @@ from gateway.http.cors import Cors
 from gateway.http.message import Handler
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
+from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
@@ -69,7 +70,8 @@ class Gateway:
         stats = Stats(telemetry.meter)
         admission = Admission(sources, token_verifiers(settings, upstreams))
         pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer)
-        collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds)
+        limiter = Limiter(telemetry.meter, settings.default_limits, settings.bounds)
+        collector = Collector(admission, limiter, pipeline, stats, request_seconds=settings.request_seconds)
         router = Router()
         for path in PATHS:
             handler = collect_handler(collector, telemetry.tracer, path, trust_forwarded=settings.trust_forwarded)

@@ -4,10 +4,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.limits.adaptive import Bounds
+from gateway.limits.gcra import NANOS
+from gateway.sources import SourceLimits
 from mesh.settings import setting
 
 MAX_PORT = 65_535
 _MOST_REQUEST_SECONDS = 60
+_LEAST_TARGET_SECONDS = 0.05
+_MOST_TARGET_SECONDS = 5
+_BURST_SECONDS = 2
 # What a browser can be sent to: a scheme, a host, maybe a port and a path.
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#]*)?")
 _TARGET = re.compile(r"\S*[^\s:]:\d{1,5}")
@@ -21,7 +27,7 @@ class GatewaySettings:
     consent: str = setting("CLEW_CONSENT", help="HOST:PORT of the consent service")
     enrich: str = setting("CLEW_ENRICH", help="HOST:PORT of the enrichment service")
     sources_file: Path = setting(
-        "CLEW_SOURCES_FILE", help="JSON list of sources: [{workspace, name, write_key_sha256, purposes?}]"
+        "CLEW_SOURCES_FILE", help="JSON list of sources: [{workspace, name, write_key_sha256, purposes?, limits?}]"
     )
     http_host: str = setting("CLEW_HTTP_HOST", default="127.0.0.1", help="address that the HTTP edge listens on")
     http_port: int = setting("CLEW_HTTP_PORT", default=0, help="port of the HTTP edge; 0 takes a free one")
@@ -48,6 +54,36 @@ class GatewaySettings:
         "CLEW_REQUEST_SECONDS", default=9.5, help="an event request is answered within this time, 1 to 60 seconds"
     )
 
+    events_per_second: float = setting(
+        "CLEW_EVENTS_PER_SECOND",
+        default=0.0,
+        help="events a second that each source may send to one gateway, unless it has limits of its own; 0: any number",
+    )
+    events_burst: int = setting(
+        "CLEW_EVENTS_BURST",
+        default=0,
+        help="events that a source may send at once after a pause; 0: what its rate gives in two seconds",
+    )
+    target_seconds: float = setting(
+        "CLEW_TARGET_SECONDS",
+        default=1.0,
+        help="answers should take no longer on average, 0.05 to 5 seconds; the gateway takes in less when they do",
+    )
+
+    @property
+    def default_limits(self) -> SourceLimits | None:
+        """The limits of sources that have none of their own; None: no rate limit."""
+        if not self.events_per_second:
+            return None
+        return SourceLimits(
+            self.events_per_second, self.events_burst or max(1, round(_BURST_SECONDS * self.events_per_second))
+        )
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much the pipeline may hold."""
+        return Bounds(target_ns=round(self.target_seconds * NANOS))
+
     def __post_init__(self) -> None:
         """Refuse what could be bound or called by nobody, at start and not at the first request."""
         for variable, target in (("IDENTITY", self.identity), ("CONSENT", self.consent), ("ENRICH", self.enrich)):
@@ -59,3 +95,14 @@ class GatewaySettings:
             raise ValueError(f"CLEW_PUBLIC_URL: {self.public_url!r} is no address like https://events.example")
         if not 1 <= self.request_seconds <= _MOST_REQUEST_SECONDS:
             raise ValueError(f"CLEW_REQUEST_SECONDS: {self.request_seconds:g} is not from 1 to 60; SDKs wait 10")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        if not _LEAST_TARGET_SECONDS <= self.target_seconds <= _MOST_TARGET_SECONDS:
+            raise ValueError(f"CLEW_TARGET_SECONDS: {self.target_seconds:g} is not from 0.05 to 5")
+        if self.events_burst < 0 or (self.events_burst and not self.events_per_second):
+            raise ValueError(f"CLEW_EVENTS_BURST: {self.events_burst} is not 0 or more beside a CLEW_EVENTS_PER_SECOND")
+        try:
+            self.default_limits  # noqa: B018 - whether it can be built is what is asked
+        except ValueError as error:
+            raise ValueError(f"CLEW_EVENTS_PER_SECOND: {error}") from error

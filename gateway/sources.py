@@ -13,11 +13,30 @@ from typing import Annotated
 import msgspec
 
 from clew.options.v1.privacy_pb2 import Purpose
+from gateway.limits.gcra import Quota
 from mesh.settings import SettingsError
 
 _PURPOSE_PREFIX = "PURPOSE_"
 _PURPOSES = {name.removeprefix(_PURPOSE_PREFIX).lower(): number for name, number in Purpose.items() if number}
 _REMEMBERED_KEYS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """How much a source may send.
+
+    Raises:
+        ValueError: The rate is not above 0 and at most 1,000,000, or the burst is below 1.
+    """
+
+    events_per_second: float
+    """Above 0, at most 1,000,000."""
+    burst: int
+    """Events that may come at once after a pause; 1 or more."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits that let nothing through, or that the limiter cannot keep exactly."""
+        Quota.of(self.events_per_second, self.burst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,15 @@ class Source:
     name: str
     purposes: frozenset[int]
     """What its events are collected for; an event that consent allows for none of these is not kept."""
+    limits: SourceLimits | None = None
+    """Its own limits; None: those that hold for all sources."""
+
+
+class _LimitsEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """The limits of one entry, as they stand there."""
+
+    events_per_second: float
+    burst: int
 
 
 class _SourceEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,6 +65,7 @@ class _SourceEntry(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     write_key_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     purposes: list[str] = msgspec.field(default_factory=lambda: list(_PURPOSES))
+    limits: _LimitsEntry | None = None
 
 
 def hash_key(write_key: str) -> str:
@@ -71,7 +100,7 @@ class Sources:
 
     @classmethod
     def load(cls, path: Path) -> "Sources":
-        """Read the sources file: a JSON list of `{workspace, name, write_key_sha256, purposes?}`.
+        """Read the sources file: a JSON list of `{workspace, name, write_key_sha256, purposes?, limits?}`.
 
         Raises:
             SettingsError: The file cannot be read, or an entry is wrong; the message names which and what to do.
@@ -86,7 +115,9 @@ class Sources:
                 raise SettingsError(
                     [f"CLEW_SOURCES_FILE: {path}: source {entry.name!r} has the write key of another source"]
                 )
-            by_hash[entry.write_key_sha256] = Source(entry.workspace, entry.name, _purposes(entry, path))
+            by_hash[entry.write_key_sha256] = Source(
+                entry.workspace, entry.name, _purposes(entry, path), _limits(entry, path)
+            )
         return cls(by_hash)
 
 
@@ -97,3 +128,12 @@ def _purposes(entry: _SourceEntry, path: Path) -> frozenset[int]:
         problem = f"source {entry.name!r} names the purposes {unknown or 'none'}; each must be one of {known}"
         raise SettingsError([f"CLEW_SOURCES_FILE: {path}: {problem}"])
     return frozenset(_PURPOSES[name] for name in entry.purposes)
+
+
+def _limits(entry: _SourceEntry, path: Path) -> SourceLimits | None:
+    if entry.limits is None:
+        return None
+    try:
+        return SourceLimits(entry.limits.events_per_second, entry.limits.burst)
+    except ValueError as error:
+        raise SettingsError([f"CLEW_SOURCES_FILE: {path}: limits of source {entry.name!r}: {error}"]) from error

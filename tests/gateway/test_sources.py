@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clew.options.v1.privacy_pb2 import Purpose
-from gateway.sources import Sources, hash_key
+from gateway.sources import SourceLimits, Sources, hash_key
 from mesh.settings import SettingsError
 
 
@@ -41,6 +41,25 @@ def test_a_source_may_collect_for_some_purposes_only(tmp_path: Path) -> None:
     assert source.purposes == {Purpose.PURPOSE_ADVERTISING}
 
 
+def test_a_source_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    """A rate and a burst; without them those hold that are configured for all sources."""
+    entries = [
+        {"workspace": "w", "name": "a", "write_key_sha256": hash_key("a")},
+        {
+            "workspace": "w",
+            "name": "b",
+            "write_key_sha256": hash_key("b"),
+            "limits": {"events_per_second": 2.5, "burst": 10},
+        },
+    ]
+    sources = Sources.load(_file(tmp_path, entries))
+    assert [source and source.limits for source in map(sources.find, "ab")] == [None, SourceLimits(2.5, 10)]
+
+
+def _with_limits(limits: object) -> list[dict[str, object]]:
+    return [{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "limits": limits}]
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -52,6 +71,10 @@ def test_a_source_may_collect_for_some_purposes_only(tmp_path: Path) -> None:
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "colour": 1}], "colour"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": ["fun"]}], "fun"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": []}], "none"),
+        (_with_limits({"events_per_second": 0, "burst": 1}), "limits of source 'n'"),
+        (_with_limits({"events_per_second": 1, "burst": 0}), "limits of source 'n'"),
+        (_with_limits({"events_per_second": 1}), "burst"),
+        (_with_limits(5), "limits"),
         ([{"workspace": "w", "name": n, "write_key_sha256": "0" * 64} for n in ("a", "b")], "'b'"),
     ],
 )
