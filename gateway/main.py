@@ -14,6 +14,7 @@ from gateway.admission import Admission
 from gateway.collect import Collector
 from gateway.encode import Encoder
 from gateway.http.cors import Cors
+from gateway.http.limits import HttpLimits
 from gateway.http.message import Handler
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
@@ -55,6 +56,7 @@ class Gateway:
     pipeline: Pipeline
     upstreams: Upstreams
     bus: Bus
+    http_limits: HttpLimits
 
     @classmethod
     def build(cls, settings: GatewaySettings, sources: Sources, bus: Bus, telemetry: Telemetry) -> "Gateway":
@@ -80,13 +82,13 @@ class Gateway:
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
         add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, bus)
+        return cls(router, collector, pipeline, upstreams, bus, settings.http_limits)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
         cors = Cors()
         handler: Handler = cors.wrap(self.router.handle)
-        return HttpServer(handler, decorate=cors.decorate)
+        return HttpServer(handler, self.http_limits, decorate=cors.decorate)
 
     async def drain(self) -> None:
         """Finish what was taken, then let go of Kafka and the services."""

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.http.limits import HttpLimits
 from gateway.limits.adaptive import Bounds
 from gateway.limits.gcra import NANOS
 from gateway.sources import SourceLimits
@@ -14,6 +15,8 @@ _MOST_REQUEST_SECONDS = 60
 _LEAST_TARGET_SECONDS = 0.05
 _MOST_TARGET_SECONDS = 5
 _BURST_SECONDS = 2
+_LEAST_HTTP_SECONDS = 0.1
+_MOST_HTTP_SECONDS = 15
 # What a browser can be sent to: a scheme, a host, maybe a port and a path.
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#]*)?")
 _TARGET = re.compile(r"\S*[^\s:]:\d{1,5}")
@@ -70,6 +73,25 @@ class GatewaySettings:
         help="answers should take no longer on average, 0.05 to 5 seconds; the gateway takes in less when they do",
     )
 
+    head_seconds: float = setting(
+        "CLEW_HTTP_HEAD_SECONDS",
+        default=10.0,
+        help="a request's head must be there within this time of its first byte, and the first byte of the first"
+        " request within it of the connection, 0.1 to 15 seconds",
+    )
+    body_seconds: float = setting(
+        "CLEW_HTTP_BODY_SECONDS",
+        default=10.0,
+        help="a body may take this long, and longer only as long as it comes at 4 KiB a second, 0.1 to 15 seconds",
+    )
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """What the HTTP edge accepts."""
+        return HttpLimits(
+            header_seconds=self.head_seconds, first_seconds=self.head_seconds, body_seconds=self.body_seconds
+        )
+
     @property
     def default_limits(self) -> SourceLimits | None:
         """The limits of sources that have none of their own; None: no rate limit."""
@@ -98,6 +120,9 @@ class GatewaySettings:
         self._check_limits()
 
     def _check_limits(self) -> None:
+        for variable, seconds in (("HEAD", self.head_seconds), ("BODY", self.body_seconds)):
+            if not _LEAST_HTTP_SECONDS <= seconds <= _MOST_HTTP_SECONDS:
+                raise ValueError(f"CLEW_HTTP_{variable}_SECONDS: {seconds:g} is not from 0.1 to 15")
         if not _LEAST_TARGET_SECONDS <= self.target_seconds <= _MOST_TARGET_SECONDS:
             raise ValueError(f"CLEW_TARGET_SECONDS: {self.target_seconds:g} is not from 0.05 to 5")
         if self.events_burst < 0 or (self.events_burst and not self.events_per_second):

@@ -44,6 +44,7 @@ class Script(Generic[RequestT]):
 
     requests: list[RequestT] = field(default_factory=list)
     seconds_left: list[float] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
     cancelled: int = 0
     error: ClewError | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,6 +56,7 @@ class Script(Generic[RequestT]):
         """Note the request, wait while the gate is shut, refuse when told to."""
         self.requests.append(request)
         self.seconds_left.append(context.time_remaining())
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         try:
             await self.gate.wait()
         except asyncio.CancelledError:

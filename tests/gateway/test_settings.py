@@ -62,6 +62,8 @@ def test_public_urls_that_browsers_can_be_sent_to(url: str) -> None:
         ("CLEW_EVENTS_BURST", "-5"),
         ("CLEW_TARGET_SECONDS", "0"),
         ("CLEW_TARGET_SECONDS", "60"),
+        ("CLEW_HTTP_HEAD_SECONDS", "0"),
+        ("CLEW_HTTP_BODY_SECONDS", "16"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_variables_name(variable: str, value: str) -> None:

@@ -42,6 +42,10 @@ class _Context:
         """Any time."""
         return 5.0
 
+    def invocation_metadata(self) -> tuple[()]:
+        """Nothing travels beside a direct call."""
+        return ()
+
 
 class ContractBroken(Exception):
     """The gateway sent what a service refuses."""
