@@ -55,6 +55,11 @@ class Submission(Struct, eq=False):
         """How many events it holds, good and bad."""
         return self.decoded.count
 
+    @property
+    def flow(self) -> str:
+        """Whose turn it takes in the queue of its workspace: its source's."""
+        return self.source.name
+
 
 class Owned(NamedTuple):
     """An event and the request that it came with."""

@@ -9,6 +9,9 @@ from gateway.admission import Admission
 from gateway.batch import Outcome, Submission
 from gateway.credentials import Credentials
 from gateway.decode.types import DecodedRequest
+from gateway.http.message import Pair
+from gateway.limits.limiter import Limiter
+from gateway.limits.share import weight
 from gateway.pipeline import Pipeline
 from gateway.sources import Source
 from gateway.stats import Stats
@@ -24,6 +27,7 @@ class Collector:
     def __init__(
         self,
         admission: Admission,
+        limiter: Limiter,
         pipeline: Pipeline,
         stats: Stats,
         *,
@@ -31,6 +35,7 @@ class Collector:
         tap: Tap | None = None,
     ) -> None:
         self._admission = admission
+        self._limiter = limiter
         self._pipeline = pipeline
         self._stats = stats
         self._request_seconds = request_seconds
@@ -46,11 +51,13 @@ class Collector:
         client_ip: str,
         size: int,
         origin: str = "",
+        advice: list[Pair] | None = None,
     ) -> list[Outcome]:
         """What became of each event, in order. `size` is that of the body in bytes.
 
-        Credentials in the headers are checked before the body is looked at, so that a stranger costs no decoding.
-        `origin` is that of the page that sends; empty when no browser says one.
+        Credentials in the headers are checked before the body is looked at, so that a stranger costs no decoding, nor
+        does a source whose rate is used up. `origin` is that of the page that sends; empty when no browser says one.
+        `advice` gets the header fields that tell how much of a rate is left.
 
         Raises:
             ClewError: The request as a whole was refused; nothing was acknowledged.
@@ -59,6 +66,7 @@ class Collector:
         try:
             if credentials.write_key:
                 source = self._admission.source(credentials, origin)
+                self._limiter.check(source)
             subject = await self._admission.subject(credentials) if credentials.bearer else ""
             decoded = decode()
             if source is None:
@@ -86,14 +94,20 @@ class Collector:
             )
         if decoded.count:
             await self._carry(submission)
+        if advice is not None:
+            advice += self._limiter.fields(source)
         return [submission.outcomes[index] for index in range(decoded.count)]
 
     async def _carry(self, submission: Submission) -> None:
+        count = submission.count
+        passage = self._limiter.enter(submission.source, count, weight(count, submission.size))
         self._stats.begin(submission)
         if self._tap.open:
             self._tap.begin(submission)
+        answered = False
         try:
             await self._pipeline.submit(submission)
+            answered = True
         except ClewError as error:
             submission.error = error
             raise
@@ -101,6 +115,7 @@ class Collector:
             self._stats.end(submission)
             if self._tap.open:
                 self._tap.end(submission)
+            self._limiter.leave(passage, answered=answered)
             # Its traceback leads to this request: together they would stay in memory until a garbage collection.
             submission.error = None
 

@@ -10,6 +10,16 @@ class UnknownWriteKey(ClewError):
     reason = ErrorReason.ERROR_REASON_UNKNOWN_WRITE_KEY
 
 
+class RateLimited(ClewError):
+    """Raised when a source sends more than its rate, or has more in flight than its share; others are not affected.
+
+    Metadata: `scope` (`rate` or `share`), `retry_after_seconds`, and for a rate the values of the two header fields,
+    `ratelimit` and `ratelimit_policy`.
+    """
+
+    reason = ErrorReason.ERROR_REASON_RATE_LIMITED
+
+
 class OriginNotAllowed(ClewError):
     """Raised when a page of an origin that the source does not allow sends with its key.
 

@@ -22,9 +22,11 @@ from gateway.admission import Admission
 from gateway.collect import Collector
 from gateway.encode import Encoder
 from gateway.http.cors import Cors
+from gateway.http.limits import HttpLimits
 from gateway.http.message import Handler
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
+from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
@@ -69,6 +71,7 @@ class Gateway:
     bus: Bus
     admission: Admission
     tap: Tap
+    http_limits: HttpLimits
 
     @classmethod
     def build(cls, settings: GatewaySettings, sources: Sources, bus: Bus, telemetry: Telemetry) -> "Gateway":
@@ -85,7 +88,8 @@ class Gateway:
         admission = Admission(sources, token_verifiers(settings, upstreams), {settings.issuer, *settings.admin_issuers})
         tap = Tap()
         pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer, tap)
-        collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds, tap=tap)
+        limiter = Limiter(telemetry.meter, settings.default_limits, settings.bounds)
+        collector = Collector(admission, limiter, pipeline, stats, request_seconds=settings.request_seconds, tap=tap)
         router = Router()
         for path in PATHS:
             handler = collect_handler(collector, telemetry.tracer, path, trust_forwarded=settings.trust_forwarded)
@@ -94,13 +98,13 @@ class Gateway:
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
         add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, bus, admission, tap)
+        return cls(router, collector, pipeline, upstreams, bus, admission, tap, settings.http_limits)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
         cors = Cors()
         handler: Handler = cors.wrap(self.router.handle)
-        return HttpServer(handler, decorate=cors.decorate)
+        return HttpServer(handler, self.http_limits, decorate=cors.decorate)
 
     def register(self, server: grpc.aio.Server, directory: Directory) -> None:
         """Offer the rpcs of `SERVICES`."""

@@ -15,6 +15,7 @@ import msgspec
 
 from clew.options.v1.privacy_pb2 import Purpose
 from gateway.http.cors import ANY_ORIGIN, is_origin_pattern
+from gateway.limits.gcra import Quota
 from mesh.clock import Clock, SystemClock
 from mesh.settings import SettingsError
 
@@ -28,13 +29,18 @@ ALL_PURPOSES: Final = frozenset(_PURPOSES.values())
 class SourceLimits:
     """How much a source may send.
 
-    Args:
-        events_per_second: In the long run, above 0 and at most 1,000,000.
-        burst: Events at once after a pause, 1 to 1,000,000.
+    Raises:
+        ValueError: The rate is not above 0 and at most 1,000,000, or the burst is below 1.
     """
 
     events_per_second: float
+    """Above 0, at most 1,000,000."""
     burst: int
+    """Events that may come at once after a pause; 1 or more."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits that let nothing through, or that the limiter cannot keep exactly."""
+        Quota.of(self.events_per_second, self.burst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,8 @@ class Source:
 class _LimitsEntry(msgspec.Struct, forbid_unknown_fields=True):
     """The limits of an entry."""
 
-    events_per_second: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
-    burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    events_per_second: float
+    burst: int
 
 
 class _SourceEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -161,8 +167,7 @@ class Sources:
 
 
 def _source(entry: _SourceEntry, path: Path) -> Source:
-    limits = SourceLimits(entry.limits.events_per_second, entry.limits.burst) if entry.limits else None
-    return Source(entry.workspace, entry.name, _purposes(entry, path), limits, _origins(entry, path))
+    return Source(entry.workspace, entry.name, _purposes(entry, path), _limits(entry, path), _origins(entry, path))
 
 
 def _purposes(entry: _SourceEntry, path: Path) -> frozenset[int]:
@@ -172,6 +177,15 @@ def _purposes(entry: _SourceEntry, path: Path) -> frozenset[int]:
         problem = f"source {entry.name!r} names the purposes {unknown or 'none'}; each must be one of {known}"
         raise SettingsError([f"CLEW_SOURCES_FILE: {path}: {problem}"])
     return frozenset(_PURPOSES[name] for name in entry.purposes)
+
+
+def _limits(entry: _SourceEntry, path: Path) -> SourceLimits | None:
+    if entry.limits is None:
+        return None
+    try:
+        return SourceLimits(entry.limits.events_per_second, entry.limits.burst)
+    except ValueError as error:
+        raise SettingsError([f"CLEW_SOURCES_FILE: {path}: limits of source {entry.name!r}: {error}"]) from error
 
 
 def _origins(entry: _SourceEntry, path: Path) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ import contextvars
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPResponse
 from typing import IO, Final
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import structlog
@@ -19,6 +19,7 @@ Fetch = Callable[[], Awaitable[JwksDocument]]
 _MAX_DOCUMENT_BYTES: Final = 256 * 1024
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _FETCH_SECONDS: Final = 5.0
+_CHUNK_BYTES: Final = 16 * 1024
 
 _log = structlog.get_logger()
 
@@ -108,18 +109,25 @@ class JwksSource:
         return True
 
 
-def fetch_url(url: str) -> Fetch:
-    """A fetch of a URL, in a thread, of at most 256 KiB, without redirects.
+def fetch_url(url: str, *, seconds: float = _FETCH_SECONDS) -> Fetch:
+    """A fetch of a URL, in a thread, of at most 256 KiB within a time, without redirects.
+
+    The configured URLs are all that the process fetches: what a token or a client says only chooses among them. An
+    https URL may lead to a private address, for an issuer may stand in the same network.
 
     Raises:
         ValueError: The URL is neither https nor http to this machine: whoever can change the answer can forge tokens.
+            Or it holds a password, which would stand in logs.
     """
     parts = urlsplit(url)
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
         raise ValueError(f"key set URL {url!r} must be https, or http on this machine")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"key set URL of {parts.hostname} must be https without a user name or password")
 
     async def fetch() -> JwksDocument:
-        return await asyncio.to_thread(_get, url)
+        # Twice the time, for what `_get` cannot bound by itself: names that resolve slowly, a head that drips.
+        return await asyncio.wait_for(asyncio.to_thread(_get, url, seconds), 2 * seconds)
 
     return fetch
 
@@ -139,10 +147,25 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """See `urllib.request.HTTPRedirectHandler`; None makes the redirect an error."""
 
 
-def _get(url: str) -> bytes:
+def _get(url: str, seconds: float) -> bytes:
     request = urllib.request.Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310
-    with urllib.request.build_opener(_NoRedirects).open(request, timeout=_FETCH_SECONDS) as response:
-        document: bytes = response.read(_MAX_DOCUMENT_BYTES + 1)
-    if len(document) > _MAX_DOCUMENT_BYTES:
-        raise URLError(f"key set is larger than {_MAX_DOCUMENT_BYTES} bytes")
-    return document
+    deadline = time.monotonic() + seconds
+    try:
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=seconds) as response:
+            return _read(response, deadline)
+    except HTTPError as error:
+        # It holds the connection open for as long as it lives.
+        error.close()
+        raise URLError(f"key set came with status {error.code}") from None
+
+
+def _read(response: HTTPResponse, deadline: float) -> bytes:
+    """Piece by piece: the timeout of a socket begins anew with every byte, and a server may drip."""
+    document = bytearray()
+    while piece := response.read1(_CHUNK_BYTES):
+        document += piece
+        if len(document) > _MAX_DOCUMENT_BYTES:
+            raise URLError(f"key set is larger than {_MAX_DOCUMENT_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise URLError("key set did not come in time")
+    return bytes(document)

@@ -53,8 +53,10 @@ TABLE: Final = MappingProxyType(
         _R.ERROR_REASON_SCHEMA_NOT_FOUND: Mapping(_CODE.NOT_FOUND, 404, "No such schema"),
         _R.ERROR_REASON_BUS_UNAVAILABLE: Mapping(_CODE.UNAVAILABLE, 503, "Kafka is unavailable", 2),
         _R.ERROR_REASON_UPSTREAM_UNAVAILABLE: Mapping(_CODE.UNAVAILABLE, 503, "A service is unavailable", 1),
-        # Not 429: a client of ours that ignores Retry-After drops the events of every 4xx that carries a code.
+        # Not 429, which says that the one who asks sends too much: this is what nobody alone is to blame for.
         _R.ERROR_REASON_OVERLOADED: Mapping(_CODE.RESOURCE_EXHAUSTED, 503, "Too much is in flight", 1),
+        # Client libraries send a 429 again, unlike nearly all other 4xx.
+        _R.ERROR_REASON_RATE_LIMITED: Mapping(_CODE.RESOURCE_EXHAUSTED, 429, "The source sends too much", 1),
         _R.ERROR_REASON_DEADLINE_EXCEEDED: Mapping(_CODE.DEADLINE_EXCEEDED, 503, "Deadline exceeded", 1),
         _R.ERROR_REASON_CANCELLED: Mapping(_CODE.CANCELLED, 503, "The caller went away", 1),
         _R.ERROR_REASON_STORAGE_UNAVAILABLE: Mapping(_CODE.UNAVAILABLE, 503, "Storage is unavailable", 2),

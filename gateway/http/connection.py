@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
         self._peer = name[0].removeprefix("::ffff:") if isinstance(name, tuple) else ""
-        self._enter(Phase.IDLE, self._edge.limits.idle_seconds)
+        self._enter(Phase.IDLE, self._edge.limits.first_seconds)
         try:
             self._edge.admit(self)
         except ClewError as error:

@@ -63,7 +63,7 @@ class CorsPolicy:
         "traceparent", "tracestate", "baggage", "x-requested-with",
     )  # fmt: skip
     """Fields that scripts may send. Browser SDKs send x-retry-count with every retry, and RudderStack's anonymousid."""
-    response_headers: tuple[str, ...] = ("retry-after", "traceparent")
+    response_headers: tuple[str, ...] = ("retry-after", "ratelimit", "ratelimit-policy", "traceparent")
     """Fields that scripts may read."""
     max_age_seconds: int = 7200
     """How long a browser may remember the answer; no browser remembers it for longer than that."""

@@ -18,6 +18,8 @@ _SUPPORTED = frozenset({b"gzip", b"x-gzip", b"deflate"})
 # About half a millisecond of work. More, going in or coming out, is for a thread: zlib gives the interpreter up there.
 _INLINE_INPUT = 64 * KIB
 _INLINE_OUTPUT = 256 * KIB
+# What comes out at once: a piece is copied, so that it is small beside the limit.
+_PIECE = 512 * KIB
 # Honest writers flush into one member, or a few; each costs a copy of all that follows it.
 _MEMBERS = 16
 
@@ -43,10 +45,19 @@ async def inflate(body: bytes, wbits: int, limits: HttpLimits, pool: Executor) -
         BodyTooLarge: The result exceeds the limit, or the ratio.
         UnreadableBody: The body is damaged or ends early.
     """
-    stream = _Inflation(body, wbits, limits)
-    if len(body) > _INLINE_INPUT or not stream.run(_INLINE_OUTPUT):
-        await asyncio.get_running_loop().run_in_executor(pool, stream.run, limits.inflated_bytes)
-    return stream.result()
+    if len(body) <= _INLINE_INPUT:
+        inflated = _Inflation(body, wbits, limits).run(_INLINE_OUTPUT)
+        if inflated is not None:
+            return inflated
+    # From the beginning, so that what waits for a thread holds no output: many may wait.
+    return await asyncio.get_running_loop().run_in_executor(pool, _in_thread, body, wbits, limits)
+
+
+def _in_thread(body: bytes, wbits: int, limits: HttpLimits) -> bytes:
+    inflated = _Inflation(body, wbits, limits).run(limits.inflated_bytes)
+    if inflated is None:
+        raise RuntimeError("a body within the limit is inflated whole")
+    return inflated
 
 
 def _label(content_encoding: bytes) -> bytes:
@@ -78,18 +89,14 @@ class _Inflation:
         self._members = 1
         self._out = bytearray()
 
-    def run(self, budget: int) -> bool:
-        """Inflate until about `budget` bytes are out; whether all is done."""
+    def run(self, budget: int) -> bytes | None:
+        """All that comes out; None when that is more than `budget` bytes and no limit is exceeded."""
         while self._left or not self._stream.eof:
-            if len(self._out) >= budget + 1:
-                self._check_size()
-                return False
-            self._advance(budget + 1 - len(self._out))
-        self._check_size()
-        return True
-
-    def result(self) -> bytes:
-        """All that came out."""
+            room = budget + 1 - len(self._out)
+            if room <= 0:
+                return None
+            self._advance(min(room, _PIECE))
+            self._check_size()
         return bytes(self._out)
 
     def _advance(self, room: int) -> None:
@@ -116,6 +123,11 @@ class _Inflation:
     def _check_size(self) -> None:
         size = len(self._out)
         if size > self._limits.inflated_bytes:
-            raise BodyTooLarge("the inflated body is too large", limit_bytes=str(self._limits.inflated_bytes))
+            raise self._refused("the inflated body is too large", limit_bytes=str(self._limits.inflated_bytes))
         if size > max(self._limits.inflation_free_bytes, self._sent * self._limits.inflation_ratio):
-            raise BodyTooLarge("the body inflates too steeply", limit_ratio=str(self._limits.inflation_ratio))
+            raise self._refused("the body inflates too steeply", limit_ratio=str(self._limits.inflation_ratio))
+
+    def _refused(self, detail: str, **limit: str) -> BodyTooLarge:
+        # The traceback leads to this object and lives until the answer is out: megabytes must not.
+        self._out = bytearray()
+        return BodyTooLarge(detail, **limit)

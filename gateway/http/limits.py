@@ -34,8 +34,10 @@ class HttpLimits:
     """Slowest rate at which a body may arrive once `body_seconds` are over; then 408."""
     body_total_seconds: float = 60.0
     """Longest that a body may take at any rate; then 408."""
+    first_seconds: float = 10.0
+    """How long a new connection may stay open before the first byte of its first request."""
     idle_seconds: float = 75.0
-    """How long a connection may stay open between requests, and before its first."""
+    """How long a connection may stay open between requests."""
     send_seconds: float = 20.0
     """How long a client may leave a response unread before the connection is dropped."""
     linger_seconds: float = 1.0

@@ -7,6 +7,8 @@ from mesh.errors import ClewError
 from mesh.status import http_status, problem, retry_after
 
 _UNAUTHORIZED = 401
+# Metadata of a refusal that are header fields as well.
+_NAMED = (("allow", "allow"), ("ratelimit", "ratelimit"), ("ratelimit_policy", "ratelimit-policy"))
 
 
 def problem_response(error: ClewError, trace_id: str) -> Response:
@@ -25,8 +27,7 @@ def _fields(error: ClewError, status: int) -> tuple[Pair, ...]:
     delay = retry_after(error)
     if delay is not None:
         fields.append(("retry-after", str(delay)))
-    if "allow" in error.metadata:
-        fields.append(("allow", error.metadata["allow"]))
+    fields.extend((name, error.metadata[key]) for key, name in _NAMED if key in error.metadata)
     if status == _UNAUTHORIZED:
         # RFC 9110 asks for a challenge; Bearer is the one that makes no browser open a dialog.
         fields.append(("www-authenticate", "Bearer"))

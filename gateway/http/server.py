@@ -102,7 +102,9 @@ class HttpServer:
     def _watch(self, edge: Edge) -> None:
         """One timer for all connections, as one for each would cost as much as a request."""
         limits = self._limits
-        shortest = min(limits.header_seconds, limits.body_seconds, limits.idle_seconds, limits.send_seconds)
+        shortest = min(
+            limits.header_seconds, limits.body_seconds, limits.first_seconds, limits.idle_seconds, limits.send_seconds
+        )
         interval = min(_LONGEST_SWEEP_SECONDS, shortest / 4, limits.linger_seconds / 4)
 
         def sweep() -> None:

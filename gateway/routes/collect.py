@@ -17,7 +17,7 @@ from gateway.batch import Outcome
 from gateway.collect import Collector
 from gateway.credentials import Credentials, read_credentials
 from gateway.decode import decode_request
-from gateway.http.message import Headers, Request, Response, json_response
+from gateway.http.message import Headers, Pair, Request, Response, json_response
 from gateway.stats import reason_name, verdict_name
 from mesh.errors import ClewError
 from mesh.status import http_status
@@ -59,6 +59,7 @@ def collect_handler(
 
     async def handle(request: Request) -> Response:
         span = tracer.start_span(span_name, _parent(request.headers), SpanKind.SERVER, attributes)
+        advice: list[Pair] = []
         try:
             outcomes = await collector.collect(
                 lambda: decode_request(request.body, event_type, request.received_ns),
@@ -68,13 +69,17 @@ def collect_handler(
                 client_ip=_client_ip(request, trust_forwarded=trust_forwarded),
                 size=len(request.body),
                 origin=_origin(request.headers),
+                advice=advice,
             )
         except BaseException as error:
             request.trace_id = f"{span.get_span_context().trace_id:032x}"
             _end(span, _status(error))
             raise
         _end(span, 200)
-        return _answer(outcomes)
+        response = _answer(outcomes)
+        if advice:
+            response.headers = tuple(advice)
+        return response
 
     return handle
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 
 from clew.consent.v1 import consent_service_pb2 as consent
 from clew.consent.v1.consent_pb2 import ConsentBasis, ConsentDecision
@@ -47,6 +47,8 @@ class Script(Generic[RequestT]):
 
     requests: list[RequestT] = field(default_factory=list)
     seconds_left: list[float] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    spans: list[SpanContext] = field(default_factory=list)
     cancelled: int = 0
     error: ClewError | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,10 +56,12 @@ class Script(Generic[RequestT]):
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def play(self, request: RequestT) -> None:
+    async def play(self, request: RequestT, context: Any) -> None:
         """Note the request, wait while the gate is shut, refuse when told to."""
         self.requests.append(request)
         self.seconds_left.append(remaining(math.inf))
+        self.metadata.append(dict(context.invocation_metadata() or ()))
+        self.spans.append(get_current_span().get_span_context())
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
@@ -90,10 +94,10 @@ class ScriptedIdentity(IdentityServiceServicer):
     async def BatchResolveIdentities(  # noqa: N802 - the contract's name
         self,
         request: identity.BatchResolveIdentitiesRequest,
-        context: Any,  # noqa: ARG002 - grpc's signature
+        context: Any,
     ) -> identity.BatchResolveIdentitiesResponse:
         """Result i answers item i."""
-        await self.script.play(request)
+        await self.script.play(request, context)
         return identity.BatchResolveIdentitiesResponse(results=[self.resolve(item) for item in request.items])
 
     StreamResolveIdentities = StreamOf(BatchResolveIdentities, identity.StreamResolveIdentitiesResponse)  # type: ignore[assignment]
@@ -121,10 +125,10 @@ class ScriptedConsent(ConsentServiceServicer):
     async def BatchCheckConsents(  # noqa: N802 - the contract's name
         self,
         request: consent.BatchCheckConsentsRequest,
-        context: Any,  # noqa: ARG002 - grpc's signature
+        context: Any,
     ) -> consent.BatchCheckConsentsResponse:
         """Decision i answers item i."""
-        await self.script.play(request)
+        await self.script.play(request, context)
         return consent.BatchCheckConsentsResponse(decisions=[self._decide(item) for item in request.items])
 
     StreamCheckConsents = StreamOf(BatchCheckConsents, consent.StreamCheckConsentsResponse)  # type: ignore[assignment]
@@ -147,10 +151,10 @@ class ScriptedEnrich(EnrichServiceServicer):
     async def BatchEnrichEvents(  # noqa: N802 - the contract's name
         self,
         request: enrich.BatchEnrichEventsRequest,
-        context: Any,  # noqa: ARG002 - grpc's signature
+        context: Any,
     ) -> enrich.BatchEnrichEventsResponse:
         """Result i answers item i."""
-        await self.script.play(request)
+        await self.script.play(request, context)
         return enrich.BatchEnrichEventsResponse(
             results=[Enrichment(client=Client(browser=item.user_agent)) for item in request.items]
         )

@@ -18,6 +18,7 @@ class Item:
     count: int = 1
     size: int = 10
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
+    flow: str = "web"
 
 
 @dataclass(slots=True)

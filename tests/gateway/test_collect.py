@@ -22,6 +22,7 @@ from gateway.credentials import Credentials
 from gateway.decode import decode_request
 from gateway.decode.types import DecodedRequest
 from gateway.errors import UnknownWriteKey
+from gateway.limits.limiter import Limiter
 from gateway.sources import Sources, hash_key
 from gateway.stats import Stats
 from mesh.deadline import deadline_scope
@@ -75,7 +76,9 @@ async def door() -> AsyncIterator[Door]:
         tokens = IssuerVerifiers([Verifier("https://clew.test", "clew", JwksSource.fixed(SIGNER.jwks()))])
         stats = Stats(stage.recorder.telemetry.meter)
         admission = Admission(Sources({hash_key("k1"): SOURCE}), tokens)
-        collector = Collector(admission, stage.pipeline, stats, request_seconds=3.0)
+        collector = Collector(
+            admission, Limiter(stage.recorder.telemetry.meter), stage.pipeline, stats, request_seconds=3.0
+        )
         span = stage.recorder.telemetry.tracer.start_span("request")
         yield Door(stage, stats, collector, span)
         span.end()

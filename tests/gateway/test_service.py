@@ -22,6 +22,7 @@ from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identifier_pb2 import Assurance
 from gateway.admission import Admission
 from gateway.collect import Collector
+from gateway.limits.limiter import Limiter
 from gateway.service import CollectorServicer, _peer_ip
 from gateway.sources import Sources, hash_key
 from gateway.stats import Stats
@@ -51,7 +52,13 @@ def grpc_servicer(stage: Stage) -> CollectorServicer:
     """The servicer that pytest-grpc serves."""
     tokens = IssuerVerifiers([Verifier("https://clew.test", "clew", JwksSource.fixed(SIGNER.jwks()))])
     admission = Admission(Sources({hash_key("k1"): SOURCE}), tokens)
-    collector = Collector(admission, stage.pipeline, Stats(stage.recorder.telemetry.meter), request_seconds=5.0)
+    collector = Collector(
+        admission,
+        Limiter(stage.recorder.telemetry.meter),
+        stage.pipeline,
+        Stats(stage.recorder.telemetry.meter),
+        request_seconds=5.0,
+    )
     return CollectorServicer(collector, FixedClock(NOW_NS))
 
 

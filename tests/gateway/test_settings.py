@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.settings import GatewaySettings
+from gateway.sources import SourceLimits
 from mesh.server import ServerSettings
 from mesh.settings import SettingsError, read_settings
 
@@ -18,6 +19,17 @@ def test_four_variables_are_enough() -> None:
     """The services and the sources: all else has a default that works on one machine."""
     settings = read_settings(GatewaySettings, GOOD)
     assert (settings.http_host, settings.http_port, settings.request_seconds) == ("127.0.0.1", 0, 9.5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "limits"),
+    [("", "", None), ("1000", "", SourceLimits(1000, 2000)), ("0.1", "", SourceLimits(0.1, 1)),
+     ("50", "7", SourceLimits(50, 7))],
+)  # fmt: skip
+def test_a_rate_for_all_sources(rate: str, burst: str, limits: SourceLimits | None) -> None:
+    """None unless set; the burst is two seconds' worth unless it is set too."""
+    environ = {**GOOD, "CLEW_EVENTS_PER_SECOND": rate, "CLEW_EVENTS_BURST": burst}
+    assert read_settings(GatewaySettings, environ).default_limits == limits
 
 
 @pytest.mark.parametrize("url", ["https://events.example", "http://localhost:8080", "https://x.example/collect", ""])
@@ -44,6 +56,14 @@ def test_public_urls_that_browsers_can_be_sent_to(url: str) -> None:
         ("CLEW_REQUEST_SECONDS", "1e9"),
         ("CLEW_REQUEST_SECONDS", "nan"),
         ("CLEW_TRUST_FORWARDED", "maybe"),
+        ("CLEW_EVENTS_PER_SECOND", "-1"),
+        ("CLEW_EVENTS_PER_SECOND", "2000000"),
+        ("CLEW_EVENTS_BURST", "5"),
+        ("CLEW_EVENTS_BURST", "-5"),
+        ("CLEW_TARGET_SECONDS", "0"),
+        ("CLEW_TARGET_SECONDS", "60"),
+        ("CLEW_HTTP_HEAD_SECONDS", "0"),
+        ("CLEW_HTTP_BODY_SECONDS", "16"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_variables_name(variable: str, value: str) -> None:

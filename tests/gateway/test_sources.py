@@ -87,6 +87,25 @@ def test_a_use_is_noted_once_until_it_is_taken() -> None:
     assert sources.take_uses() == {hash_key(f"k{number}"): clock.now_ns() for number in range(5_000)}
 
 
+def test_a_source_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    """A rate and a burst; without them those hold that are configured for all sources."""
+    entries = [
+        {"workspace": "w", "name": "a", "write_key_sha256": hash_key("a")},
+        {
+            "workspace": "w",
+            "name": "b",
+            "write_key_sha256": hash_key("b"),
+            "limits": {"events_per_second": 2.5, "burst": 10},
+        },
+    ]
+    sources = Sources.load(_file(tmp_path, entries))
+    assert [source and source.limits for source in map(sources.find, "ab")] == [None, SourceLimits(2.5, 10)]
+
+
+def _with_limits(limits: object) -> list[dict[str, object]]:
+    return [{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "limits": limits}]
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -98,6 +117,10 @@ def test_a_use_is_noted_once_until_it_is_taken() -> None:
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "colour": 1}], "colour"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": ["fun"]}], "fun"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "purposes": []}], "none"),
+        (_with_limits({"events_per_second": 0, "burst": 1}), "limits of source 'n'"),
+        (_with_limits({"events_per_second": 1, "burst": 0}), "limits of source 'n'"),
+        (_with_limits({"events_per_second": 1}), "burst"),
+        (_with_limits(5), "limits"),
         ([{"workspace": "w", "name": n, "write_key_sha256": "0" * 64} for n in ("a", "b")], "'b'"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "allowed_origins": ["shop.example"]}], "shop"),
         ([{"workspace": "w", "name": "n", "write_key_sha256": "0" * 64, "limits": {"burst": 1}}], "events_per_second"),

@@ -19,6 +19,7 @@ from gateway.batch import Submission
 from gateway.collect import Collector
 from gateway.credentials import Credentials
 from gateway.decode import decode_request
+from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
 from gateway.sources import Sources, hash_key
 from gateway.stats import Stats
@@ -64,7 +65,9 @@ async def door() -> AsyncIterator[Door]:
         tap, telemetry = Tap(), stage.recorder.telemetry
         pipeline = Pipeline(stage.upstreams, stage.bus, stage.pipeline._encoder, telemetry.tracer, tap)
         admission = Admission(Sources({hash_key("k1"): SOURCE}), IssuerVerifiers([]))
-        collector = Collector(admission, pipeline, Stats(telemetry.meter), request_seconds=3.0, tap=tap)
+        collector = Collector(
+            admission, Limiter(telemetry.meter), pipeline, Stats(telemetry.meter), request_seconds=3.0, tap=tap
+        )
         span = telemetry.tracer.start_span("request")
         yield Door(stage, tap, collector, span)
         span.end()

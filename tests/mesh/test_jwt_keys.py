@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -243,10 +244,18 @@ async def test_fixed_keys_are_never_fetched() -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Serves a key set, a redirect to it, and a document without end."""
+    """Serves a key set, a redirect to it, and a document without end; or drips one."""
 
     def do_GET(self) -> None:
         """Answer by path."""
+        if self.path == "/drip":
+            self.send_response(200)
+            self.end_headers()
+            # For as long as somebody reads: the reader is the one who must end it.
+            with contextlib.suppress(OSError):
+                while not threading.Event().wait(0.01):
+                    self.wfile.write(b" ")
+            return
         body = json.dumps(jwks_of(EC_KEY)).encode() if self.path == "/jwks" else b" " * 300_000
         self.send_response(302 if self.path == "/moved" else 200)
         self.send_header("Location", "/jwks")
@@ -281,6 +290,20 @@ async def test_keys_are_fetched_over_http(server: str) -> None:
 async def test_redirects_and_large_documents_are_refused(server: str, path: str) -> None:
     """A redirect could lead anywhere, a document without end would fill the memory: neither is followed."""
     assert not await JwksSource.from_url(f"{server}{path}").refresh()
+
+
+async def test_a_document_that_drips_is_given_up(server: str) -> None:
+    """The time is that of the whole document, not of each of its bytes."""
+    fetch = fetch_url(f"{server}/drip", seconds=0.2)
+    with pytest.raises(URLError, match="in time"):
+        await fetch()
+
+
+def test_a_url_with_a_password_is_refused() -> None:
+    """It would stand in logs and in error messages; the message does not repeat it."""
+    with pytest.raises(ValueError, match="without a user name") as refusal:
+        fetch_url("https://user:hunter2@issuer.test/jwks")
+    assert "hunter2" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("url", ["http://issuer.test/jwks", "file:///etc/passwd", "ftp://127.0.0.1/", "", "https:"])

@@ -34,10 +34,10 @@ def test_each_reason_has_a_status(reason: ErrorReason.ValueType) -> None:
 
 
 @pytest.mark.parametrize("reason", ErrorReason.values(), ids=ErrorReason.keys())
-def test_what_is_transient_is_503_with_a_delay(reason: ErrorReason.ValueType) -> None:
+def test_what_is_transient_is_503_or_429_with_a_delay(reason: ErrorReason.ValueType) -> None:
     """A retry is suggested exactly where it can help, and there the status is one that every client retries."""
     mapping = status.TABLE[reason]
-    assert (mapping.retry_after is not None) == (mapping.http == 503)
+    assert (mapping.retry_after is not None) == (mapping.http in {429, 503})
 
 
 @pytest.mark.parametrize("reason", ErrorReason.values(), ids=ErrorReason.keys())

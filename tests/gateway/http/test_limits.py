@@ -140,7 +140,7 @@ async def test_no_body_may_take_for_ever() -> None:
 @pytest.mark.parametrize("first", [b"", get()], ids=["before the first request", "between requests"])
 async def test_an_idle_connection_is_closed_without_a_word(first: bytes) -> None:
     """Nothing was asked, so nothing is answered."""
-    async with serve(limits=HttpLimits(idle_seconds=0.1)) as site, site.client() as client:
+    async with serve(limits=HttpLimits(first_seconds=0.1, idle_seconds=0.1)) as site, site.client() as client:
         if first:
             assert (await client.ask(first)).status == 200
         assert await client.rest() == b""
@@ -151,7 +151,7 @@ async def test_line_breaks_do_not_keep_an_idle_connection() -> None:
 
     What still drips when the connection closes makes the client's system report a reset instead of an end.
     """
-    async with serve(limits=HttpLimits(idle_seconds=0.2)) as site, site.client() as client:
+    async with serve(limits=HttpLimits(first_seconds=0.2)) as site, site.client() as client:
         drip = asyncio.create_task(_drip(client.writer, b"\r\n" * 500))
         answer = b""
         with suppress(ConnectionResetError):

@@ -12,6 +12,7 @@ from gateway.collect import Collector
 from gateway.http.cors import ANY_ORIGIN, Cors, allows, is_origin_pattern
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
+from gateway.limits.limiter import Limiter
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, collect_handler
 from gateway.sources import Source, Sources, hash_key
@@ -34,7 +35,9 @@ async def edge() -> AsyncIterator[httpx.AsyncClient]:
     async with running_stage() as stage:
         telemetry = stage.recorder.telemetry
         admission = Admission(Sources(SOURCES), IssuerVerifiers([]))
-        collector = Collector(admission, stage.pipeline, Stats(telemetry.meter), request_seconds=5)
+        collector = Collector(
+            admission, Limiter(telemetry.meter), stage.pipeline, Stats(telemetry.meter), request_seconds=5
+        )
         router, cors = Router(), Cors()
         for path in PATHS:
             router.add("POST", path, collect_handler(collector, telemetry.tracer, path, trust_forwarded=False))

@@ -145,6 +145,14 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
 
         {"reason": "ERROR_REASON_UNIMPLEMENTED", "domain": "clew.dev", "metadata": {"method": "/clew.identity.v1.IdentityService/Nope"}}
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 30
+    """The source sends more events a second than it may (`scope` is `rate`), or has more in flight than its share while the gateway is busy
+    (`scope` is `share`). Other sources are not affected. Nothing was acknowledged: send the same events again after the delay. With a
+    rate, `ratelimit` and `ratelimit_policy` are the values of the HTTP fields of these names.
+
+        {"reason": "ERROR_REASON_RATE_LIMITED", "domain": "clew.dev", "metadata": {"scope": "rate", "retry_after_seconds": "2",
+         "ratelimit": "\\"events\\";r=0;t=2", "ratelimit_policy": "\\"events\\";q=2000;w=2;qu=\\"events\\""}}
+    """
     ERROR_REASON_SOURCE_NOT_FOUND: _ErrorReason.ValueType  # 40
     """The workspace has no source of that name.
 
@@ -308,6 +316,14 @@ ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 24
 """The rpc is not offered by this server.
 
     {"reason": "ERROR_REASON_UNIMPLEMENTED", "domain": "clew.dev", "metadata": {"method": "/clew.identity.v1.IdentityService/Nope"}}
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 30
+"""The source sends more events a second than it may (`scope` is `rate`), or has more in flight than its share while the gateway is busy
+(`scope` is `share`). Other sources are not affected. Nothing was acknowledged: send the same events again after the delay. With a
+rate, `ratelimit` and `ratelimit_policy` are the values of the HTTP fields of these names.
+
+    {"reason": "ERROR_REASON_RATE_LIMITED", "domain": "clew.dev", "metadata": {"scope": "rate", "retry_after_seconds": "2",
+     "ratelimit": "\\"events\\";r=0;t=2", "ratelimit_policy": "\\"events\\";q=2000;w=2;qu=\\"events\\""}}
 """
 ERROR_REASON_SOURCE_NOT_FOUND: ErrorReason.ValueType  # 40
 """The workspace has no source of that name.

@@ -1,0 +1,83 @@
+"""What a source that sends too much is told, over HTTP."""
+
+import json
+
+import pytest
+from opentelemetry.metrics import NoOpMeter
+
+from gateway.errors import RateLimited
+from gateway.limits.adaptive import Bounds
+from gateway.limits.limiter import Limiter
+from gateway.sources import Source, SourceLimits
+from tests.gateway.http.raw import post, serve
+from tests.gateway.scripted import SOURCE
+from tests.gateway.whole import Whole, request
+
+SECOND = 1_000_000_000
+LIMITED = Source("shop", "web", SOURCE.purposes, SourceLimits(10, 20))
+
+
+def batch(count: int, key: str = "k1") -> bytes:
+    """A batch of good events, with the key in the body."""
+    events = [{"type": "track", "event": "Seen", "anonymousId": f"a{number}"} for number in range(count)]
+    return json.dumps({"batch": events, "writeKey": key}).encode()
+
+
+def standing_still(bounds: Bounds | None = None) -> Limiter:
+    """A limiter for which no time passes."""
+    return Limiter(NoOpMeter("test"), None, bounds, lambda: 5 * SECOND)
+
+
+async def test_a_limited_source_is_told_what_is_left_with_every_200() -> None:
+    """The two fields of the draft stand on the answer, wherever the write key came from."""
+    whole = Whole({"k1": LIMITED}, standing_still())
+    async with serve(whole.router.handle) as site, site.client() as client:
+        for fields, left in (("X-Write-Key: k1", 15), ("X-Other: y", 10)):
+            reply = await client.ask(post(batch(5), fields))
+            assert reply.status == 200
+            assert reply.headers["ratelimit"] == f'"events";r={left};t={-(-(20 - left) // 10)}'
+            assert reply.headers["ratelimit-policy"] == '"events";q=20;w=2;qu="events"'
+
+
+async def test_a_source_without_a_limit_hears_nothing_of_one() -> None:
+    """No field is sent that would say nothing."""
+    async with serve(Whole().router.handle) as site, site.client() as client:
+        reply = await client.ask(post(batch(1)))
+        assert reply.status == 200
+        assert not {"ratelimit", "ratelimit-policy", "retry-after"} & reply.headers.keys()
+
+
+async def test_too_much_is_a_429_that_says_when_to_come_again() -> None:
+    """An integer Retry-After from 1 to 300, a problem with code and message, the fields, and an open connection."""
+    whole = Whole({"k1": LIMITED}, standing_still())
+    async with serve(whole.router.handle) as site, site.client() as client:
+        assert (await client.ask(post(batch(20), "X-Write-Key: k1"))).status == 200
+        for body in (batch(1), batch(20), b"not even read"):
+            reply = await client.ask(post(body, "X-Write-Key: k1"))
+            assert (reply.status, reply.headers["content-type"]) == (429, "application/problem+json")
+            assert 1 <= int(reply.headers["retry-after"]) <= 2
+            assert reply.headers["ratelimit"] == '"events";r=0;t=2'
+            assert reply.headers["ratelimit-policy"] == '"events";q=20;w=2;qu="events"'
+            assert (reply.json["code"], reply.json["scope"]) == ("RATE_LIMITED", "rate")
+            assert reply.json["message"] == reply.json["detail"]
+    assert len(whole.published()) == 20
+
+
+async def test_another_source_is_not_affected() -> None:
+    """One source's 429 is no other's."""
+    other = Source("shop", "other", SOURCE.purposes, SourceLimits(10, 20))
+    whole = Whole({"k1": LIMITED, "k2": other}, standing_still())
+    await whole.router.handle(request(batch(20)))
+    with pytest.raises(RateLimited):
+        await whole.router.handle(request(batch(1)))
+    response = await whole.router.handle(request(batch(20, "k2"), x_write_key="k2"))
+    assert response.status == 200
+
+
+async def test_a_stranger_is_told_nothing_of_limits() -> None:
+    """An unknown key is a 401 whatever the rates are."""
+    whole = Whole({"k1": LIMITED}, standing_still())
+    async with serve(whole.router.handle) as site, site.client() as client:
+        reply = await client.ask(post(batch(1, "wrong")))
+        assert reply.status == 401
+        assert "ratelimit" not in reply.headers
