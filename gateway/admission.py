@@ -16,6 +16,9 @@ from gateway.sources import Source, Sources
 from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials, UpstreamUnavailable
 from mesh.jwt import Claims, IssuerVerifiers
 
+ADMIN_SCOPE = "clew.admin"
+"""Stands for every scope: whoever administers the mesh could grant it to anybody."""
+
 _MOST_BAD_TOKENS = 16
 _INVALID = EventWarning.WARNING_IDENTITY_TOKEN_INVALID
 _WRONG_SUBJECT = EventWarning.WARNING_IDENTITY_TOKEN_SUBJECT
@@ -76,7 +79,7 @@ class Admission:
         return frozenset(found)
 
     async def administrator(self, credentials: Credentials, scope: str) -> Claims:
-        """The claims of a bearer token that carries the scope.
+        """The claims of a bearer token that carries the scope, or `clew.admin`.
 
         Raises:
             MissingCredentials: There is no token.
@@ -86,7 +89,7 @@ class Admission:
         if not credentials.bearer:
             raise MissingCredentials(f"send a bearer token with the scope {scope}")
         claims = await self._tokens.verify(credentials.bearer)
-        if scope not in claims.scopes:
+        if claims.scopes.isdisjoint((scope, ADMIN_SCOPE)):
             raise InsufficientScope(scope)
         return claims
 

@@ -21,13 +21,16 @@ from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, collect_handler
+from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
 from gateway.routes.registry import add_registry_routes, contracts_registry
+from gateway.routes.rpcs import rpc_transcoder
 from gateway.service import CollectorServicer
 from gateway.settings import GatewaySettings
 from gateway.sources import Sources
 from gateway.stats import Stats
 from gateway.tokens import token_verifiers
+from gateway.transcode.transcoder import Transcoder
 from gateway.upstreams import Upstreams
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
@@ -52,6 +55,7 @@ class Gateway:
     router: Router
     collector: Collector
     pipeline: Pipeline
+    transcoder: Transcoder
     upstreams: Upstreams
     bus: Bus
 
@@ -78,7 +82,10 @@ class Gateway:
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
         add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, bus)
+        add_docs_routes(router)
+        transcoder = rpc_transcoder(admission, upstreams, collector, telemetry.tracer, settings)
+        router.serve_templates(transcoder.find)
+        return cls(router, collector, pipeline, transcoder, upstreams, bus)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
@@ -90,6 +97,7 @@ class Gateway:
         """Finish what was taken, then let go of Kafka and the services."""
         await self.pipeline.drain()
         await self.bus.close()
+        self.transcoder.close()
         await self.upstreams.close()
 
 

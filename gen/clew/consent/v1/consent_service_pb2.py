@@ -24,11 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from clew.consent.v1 import consent_pb2 as clew_dot_consent_dot_v1_dot_consent__pb2
+from clew.options.v1 import access_pb2 as clew_dot_options_dot_v1_dot_access__pb2
 from clew.options.v1 import privacy_pb2 as clew_dot_options_dot_v1_dot_privacy__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%clew/consent/v1/consent_service.proto\x12\x0f\x63lew.consent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1d\x63lew/consent/v1/consent.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x19\x42\x61tchCheckConsentsRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12I\n\x05items\x18\x02 \x03(\x0b\x32\x1d.clew.consent.v1.ConsentQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x05items\"\xcf\x02\n\x0c\x43onsentQuery\x12,\n\x07subject\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07subject\x12\x43\n\x0fmerged_subjects\x18\x02 \x03(\tB\x1a\xbaH\x0e\x92\x01\x0b\x10\xe8\x07\"\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x0emergedSubjects\x12\x83\x01\n\x14\x63\x61tegory_preferences\x18\x03 \x03(\x0b\x32\x36.clew.consent.v1.ConsentQuery.CategoryPreferencesEntryB\x18\xbaH\x0c\x9a\x01\t\x10@\"\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x13\x63\x61tegoryPreferences\x1a\x46\n\x18\x43\x61tegoryPreferencesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x08R\x05value:\x02\x38\x01\"g\n\x1a\x42\x61tchCheckConsentsResponse\x12I\n\tdecisions\x18\x01 \x03(\x0b\x32 .clew.consent.v1.ConsentDecisionB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\tdecisions\"\xd8\x03\n\x14RecordConsentRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12,\n\x07subject\x18\x02 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07subject\x12\xb1\x01\n\x07\x63hoices\x18\x03 \x03(\x0b\x32\x1e.clew.consent.v1.PurposeChoiceBw\xbaHk\x92\x01\x04\x08\x01\x10\x10\xba\x01\x61\n\x1erecord_consent.unique_purposes\x12\x1e\x65\x61\x63h purpose may be named once\x1a\x1fthis.map(c, c.purpose).unique()\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x07\x63hoices\x12+\n\x06origin\x18\x04 \x01(\tB\x13\xbaH\x07r\x05\x10\x01\x18\x80\x01\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x06origin\x12\x37\n\x0epolicy_version\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\t\x12\x01\x01R\rpolicyVersion\x12\x46\n\x0b\x64\x65\x63ide_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\ndecideTime\"Z\n\x15RecordConsentResponse\x12\x41\n\x06record\x18\x01 \x01(\x0b\x32\x1e.clew.consent.v1.ConsentRecordB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x06record\"\xdc\x01\n\x19ListConsentHistoryRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12,\n\x07subject\x18\x02 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07subject\x12.\n\tpage_size\x18\x03 \x01(\rB\x11\xbaH\x05*\x03\x18\xe8\x07\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08pageSize\x12/\n\npage_token\x18\x04 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tpageToken\"\x94\x01\n\x1aListConsentHistoryResponse\x12\x43\n\x07records\x18\x01 \x03(\x0b\x32\x1e.clew.consent.v1.ConsentRecordB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x07records\x12\x31\n\x0fnext_page_token\x18\x02 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\rnextPageToken2\xce\x02\n\x0e\x43onsentService\x12m\n\x12\x42\x61tchCheckConsents\x12*.clew.consent.v1.BatchCheckConsentsRequest\x1a+.clew.consent.v1.BatchCheckConsentsResponse\x12^\n\rRecordConsent\x12%.clew.consent.v1.RecordConsentRequest\x1a&.clew.consent.v1.RecordConsentResponse\x12m\n\x12ListConsentHistory\x12*.clew.consent.v1.ListConsentHistoryRequest\x1a+.clew.consent.v1.ListConsentHistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%clew/consent/v1/consent_service.proto\x12\x0f\x63lew.consent.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1d\x63lew/consent/v1/consent.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x19\x42\x61tchCheckConsentsRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12I\n\x05items\x18\x02 \x03(\x0b\x32\x1d.clew.consent.v1.ConsentQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x05items\"\xcf\x02\n\x0c\x43onsentQuery\x12,\n\x07subject\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07subject\x12\x43\n\x0fmerged_subjects\x18\x02 \x03(\tB\x1a\xbaH\x0e\x92\x01\x0b\x10\xe8\x07\"\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x0emergedSubjects\x12\x83\x01\n\x14\x63\x61tegory_preferences\x18\x03 \x03(\x0b\x32\x36.clew.consent.v1.ConsentQuery.CategoryPreferencesEntryB\x18\xbaH\x0c\x9a\x01\t\x10@\"\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x13\x63\x61tegoryPreferences\x1a\x46\n\x18\x43\x61tegoryPreferencesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x08R\x05value:\x02\x38\x01\"g\n\x1a\x42\x61tchCheckConsentsResponse\x12I\n\tdecisions\x18\x01 \x03(\x0b\x32 .clew.consent.v1.ConsentDecisionB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\tdecisions\"\xd8\x03\n\x14RecordConsentRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12,\n\x07subject\x18\x02 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07subject\x12\xb1\x01\n\x07\x63hoices\x18\x03 \x03(\x0b\x32\x1e.clew.consent.v1.PurposeChoiceBw\xbaHk\x92\x01\x04\x08\x01\x10\x10\xba\x01\x61\n\x1erecord_consent.unique_purposes\x12\x1e\x65\x61\x63h purpose may be named once\x1a\x1fthis.map(c, c.purpose).unique()\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x07\x63hoices\x12+\n\x06origin\x18\x04 \x01(\tB\x13\xbaH\x07r\x05\x10\x01\x18\x80\x01\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x06origin\x12\x37\n\x0epolicy_version\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\t\x12\x01\x01R\rpolicyVersion\x12\x46\n\x0b\x64\x65\x63ide_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\ndecideTime\"Z\n\x15RecordConsentResponse\x12\x41\n\x06record\x18\x01 \x01(\x0b\x32\x1e.clew.consent.v1.ConsentRecordB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x06record\"\xdc\x01\n\x19ListConsentHistoryRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12,\n\x07subject\x18\x02 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07subject\x12.\n\tpage_size\x18\x03 \x01(\rB\x11\xbaH\x05*\x03\x18\xe8\x07\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08pageSize\x12/\n\npage_token\x18\x04 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tpageToken\"\x94\x01\n\x1aListConsentHistoryResponse\x12\x43\n\x07records\x18\x01 \x03(\x0b\x32\x1e.clew.consent.v1.ConsentRecordB\t\xea\xc7\x18\x05\x08\t\x12\x01\x01R\x07records\x12\x31\n\x0fnext_page_token\x18\x02 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\rnextPageToken2\xde\x04\n\x0e\x43onsentService\x12\xc2\x01\n\x12\x42\x61tchCheckConsents\x12*.clew.consent.v1.BatchCheckConsentsRequest\x1a+.clew.consent.v1.BatchCheckConsentsResponse\"S\xf2\xc7\x18\x16\x08\x02\x12\x12\x63lew.consents.read\x82\xd3\xe4\x93\x02\x33\"./v1/workspaces/{workspace}/consents:batchCheck:\x01*\x12\xbc\x01\n\rRecordConsent\x12%.clew.consent.v1.RecordConsentRequest\x1a&.clew.consent.v1.RecordConsentResponse\"\\\xf2\xc7\x18\x17\x08\x02\x12\x13\x63lew.consents.write\x82\xd3\xe4\x93\x02;\"6/v1/workspaces/{workspace}/subjects/{subject}/consents:\x01*\x12\xc7\x01\n\x12ListConsentHistory\x12*.clew.consent.v1.ListConsentHistoryRequest\x1a+.clew.consent.v1.ListConsentHistoryResponse\"X\xf2\xc7\x18\x16\x08\x02\x12\x12\x63lew.consents.read\x82\xd3\xe4\x93\x02\x38\x12\x36/v1/workspaces/{workspace}/subjects/{subject}/consentsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,22 +77,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONSENTHISTORYRESPONSE'].fields_by_name['records']._serialized_options = b'\352\307\030\005\010\t\022\001\001'
   _globals['_LISTCONSENTHISTORYRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTCONSENTHISTORYRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
-  _globals['_BATCHCHECKCONSENTSREQUEST']._serialized_start=183
-  _globals['_BATCHCHECKCONSENTSREQUEST']._serialized_end=335
-  _globals['_CONSENTQUERY']._serialized_start=338
-  _globals['_CONSENTQUERY']._serialized_end=673
-  _globals['_CONSENTQUERY_CATEGORYPREFERENCESENTRY']._serialized_start=603
-  _globals['_CONSENTQUERY_CATEGORYPREFERENCESENTRY']._serialized_end=673
-  _globals['_BATCHCHECKCONSENTSRESPONSE']._serialized_start=675
-  _globals['_BATCHCHECKCONSENTSRESPONSE']._serialized_end=778
-  _globals['_RECORDCONSENTREQUEST']._serialized_start=781
-  _globals['_RECORDCONSENTREQUEST']._serialized_end=1253
-  _globals['_RECORDCONSENTRESPONSE']._serialized_start=1255
-  _globals['_RECORDCONSENTRESPONSE']._serialized_end=1345
-  _globals['_LISTCONSENTHISTORYREQUEST']._serialized_start=1348
-  _globals['_LISTCONSENTHISTORYREQUEST']._serialized_end=1568
-  _globals['_LISTCONSENTHISTORYRESPONSE']._serialized_start=1571
-  _globals['_LISTCONSENTHISTORYRESPONSE']._serialized_end=1719
-  _globals['_CONSENTSERVICE']._serialized_start=1722
-  _globals['_CONSENTSERVICE']._serialized_end=2056
+  _globals['_CONSENTSERVICE'].methods_by_name['BatchCheckConsents']._loaded_options = None
+  _globals['_CONSENTSERVICE'].methods_by_name['BatchCheckConsents']._serialized_options = b'\362\307\030\026\010\002\022\022clew.consents.read\202\323\344\223\0023\"./v1/workspaces/{workspace}/consents:batchCheck:\001*'
+  _globals['_CONSENTSERVICE'].methods_by_name['RecordConsent']._loaded_options = None
+  _globals['_CONSENTSERVICE'].methods_by_name['RecordConsent']._serialized_options = b'\362\307\030\027\010\002\022\023clew.consents.write\202\323\344\223\002;\"6/v1/workspaces/{workspace}/subjects/{subject}/consents:\001*'
+  _globals['_CONSENTSERVICE'].methods_by_name['ListConsentHistory']._loaded_options = None
+  _globals['_CONSENTSERVICE'].methods_by_name['ListConsentHistory']._serialized_options = b'\362\307\030\026\010\002\022\022clew.consents.read\202\323\344\223\0028\0226/v1/workspaces/{workspace}/subjects/{subject}/consents'
+  _globals['_BATCHCHECKCONSENTSREQUEST']._serialized_start=243
+  _globals['_BATCHCHECKCONSENTSREQUEST']._serialized_end=395
+  _globals['_CONSENTQUERY']._serialized_start=398
+  _globals['_CONSENTQUERY']._serialized_end=733
+  _globals['_CONSENTQUERY_CATEGORYPREFERENCESENTRY']._serialized_start=663
+  _globals['_CONSENTQUERY_CATEGORYPREFERENCESENTRY']._serialized_end=733
+  _globals['_BATCHCHECKCONSENTSRESPONSE']._serialized_start=735
+  _globals['_BATCHCHECKCONSENTSRESPONSE']._serialized_end=838
+  _globals['_RECORDCONSENTREQUEST']._serialized_start=841
+  _globals['_RECORDCONSENTREQUEST']._serialized_end=1313
+  _globals['_RECORDCONSENTRESPONSE']._serialized_start=1315
+  _globals['_RECORDCONSENTRESPONSE']._serialized_end=1405
+  _globals['_LISTCONSENTHISTORYREQUEST']._serialized_start=1408
+  _globals['_LISTCONSENTHISTORYREQUEST']._serialized_end=1628
+  _globals['_LISTCONSENTHISTORYRESPONSE']._serialized_start=1631
+  _globals['_LISTCONSENTHISTORYRESPONSE']._serialized_end=1779
+  _globals['_CONSENTSERVICE']._serialized_start=1782
+  _globals['_CONSENTSERVICE']._serialized_end=2388
 # @@protoc_insertion_point(module_scope)

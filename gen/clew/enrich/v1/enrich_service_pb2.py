@@ -24,10 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from clew.enrich.v1 import enrichment_pb2 as clew_dot_enrich_dot_v1_dot_enrichment__pb2
+from clew.options.v1 import access_pb2 as clew_dot_options_dot_v1_dot_access__pb2
 from clew.options.v1 import privacy_pb2 as clew_dot_options_dot_v1_dot_privacy__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#clew/enrich/v1/enrich_service.proto\x12\x0e\x63lew.enrich.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1f\x63lew/enrich/v1/enrichment.proto\x1a\x1d\x63lew/options/v1/privacy.proto\"g\n\x18\x42\x61tchEnrichEventsRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32\x1f.clew.enrich.v1.EnrichmentQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05items\"\xf5\x01\n\x0f\x45nrichmentQuery\x12\x30\n\nuser_agent\x18\x01 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x10\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\tuserAgent\x12 \n\x02ip\x18\x02 \x01(\tB\x10\xbaH\x04r\x02\x18-\xea\xc7\x18\x05\x08\x06\x12\x01\x01R\x02ip\x12,\n\x08page_url\x18\x03 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07pageUrl\x12\x36\n\rpage_referrer\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x0cpageReferrer\x12(\n\x06locale\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\x06locale\"\\\n\x19\x42\x61tchEnrichEventsResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32\x1a.clew.enrich.v1.EnrichmentB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07results2y\n\rEnrichService\x12h\n\x11\x42\x61tchEnrichEvents\x12(.clew.enrich.v1.BatchEnrichEventsRequest\x1a).clew.enrich.v1.BatchEnrichEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#clew/enrich/v1/enrich_service.proto\x12\x0e\x63lew.enrich.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1f\x63lew/enrich/v1/enrichment.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\"g\n\x18\x42\x61tchEnrichEventsRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32\x1f.clew.enrich.v1.EnrichmentQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05items\"\xf5\x01\n\x0f\x45nrichmentQuery\x12\x30\n\nuser_agent\x18\x01 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x10\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\tuserAgent\x12 \n\x02ip\x18\x02 \x01(\tB\x10\xbaH\x04r\x02\x18-\xea\xc7\x18\x05\x08\x06\x12\x01\x01R\x02ip\x12,\n\x08page_url\x18\x03 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07pageUrl\x12\x36\n\rpage_referrer\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x0cpageReferrer\x12(\n\x06locale\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\x06locale\"\\\n\x19\x42\x61tchEnrichEventsResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32\x1a.clew.enrich.v1.EnrichmentB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07results2\xaf\x01\n\rEnrichService\x12\x9d\x01\n\x11\x42\x61tchEnrichEvents\x12(.clew.enrich.v1.BatchEnrichEventsRequest\x1a).clew.enrich.v1.BatchEnrichEventsResponse\"3\xf2\xc7\x18\x0e\x08\x02\x12\nclew.admin\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/events:batchEnrich:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,12 +50,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENRICHMENTQUERY'].fields_by_name['locale']._serialized_options = b'\272H\004r\002\030@\352\307\030\005\010\005\022\001\001'
   _globals['_BATCHENRICHEVENTSRESPONSE'].fields_by_name['results']._loaded_options = None
   _globals['_BATCHENRICHEVENTSRESPONSE'].fields_by_name['results']._serialized_options = b'\352\307\030\005\010\004\022\001\001'
-  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_start=148
-  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_end=251
-  _globals['_ENRICHMENTQUERY']._serialized_start=254
-  _globals['_ENRICHMENTQUERY']._serialized_end=499
-  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_start=501
-  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_end=593
-  _globals['_ENRICHSERVICE']._serialized_start=595
-  _globals['_ENRICHSERVICE']._serialized_end=716
+  _globals['_ENRICHSERVICE'].methods_by_name['BatchEnrichEvents']._loaded_options = None
+  _globals['_ENRICHSERVICE'].methods_by_name['BatchEnrichEvents']._serialized_options = b'\362\307\030\016\010\002\022\nclew.admin\202\323\344\223\002\033\"\026/v1/events:batchEnrich:\001*'
+  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_start=208
+  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_end=311
+  _globals['_ENRICHMENTQUERY']._serialized_start=314
+  _globals['_ENRICHMENTQUERY']._serialized_end=559
+  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_start=561
+  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_end=653
+  _globals['_ENRICHSERVICE']._serialized_start=656
+  _globals['_ENRICHSERVICE']._serialized_end=831
 # @@protoc_insertion_point(module_scope)

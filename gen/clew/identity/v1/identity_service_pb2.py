@@ -25,12 +25,14 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from clew.identity.v1 import identifier_pb2 as clew_dot_identity_dot_v1_dot_identifier__pb2
 from clew.identity.v1 import profile_pb2 as clew_dot_identity_dot_v1_dot_profile__pb2
+from clew.options.v1 import access_pb2 as clew_dot_options_dot_v1_dot_access__pb2
 from clew.options.v1 import privacy_pb2 as clew_dot_options_dot_v1_dot_privacy__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'clew/identity/v1/identity_service.proto\x12\x10\x63lew.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!clew/identity/v1/identifier.proto\x1a\x1e\x63lew/identity/v1/profile.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x1d\x42\x61tchResolveIdentitiesRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12K\n\x05items\x18\x02 \x03(\x0b\x32\x1f.clew.identity.v1.IdentityQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x05items\"\xd0\x02\n\rIdentityQuery\x12\x34\n\x0c\x61nonymous_id\x18\x01 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x0b\x61nonymousId\x12*\n\x07user_id\x18\x02 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x06userId\x12\x33\n\x10user_id_verified\x18\x03 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0euserIdVerified\x12\x32\n\x0bprevious_id\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\npreviousId:t\xbaHq\x1ao\n\x19identity_query.identifier\x12#anonymous_id or user_id is required\x1a-this.anonymous_id != \'\' || this.user_id != \'\'\"i\n\x1e\x42\x61tchResolveIdentitiesResponse\x12G\n\x07results\x18\x01 \x03(\x0b\x32\".clew.identity.v1.ResolvedIdentityB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07results\"\xe7\x01\n\x10ResolvedIdentity\x12,\n\nprofile_id\x18\x01 \x01(\tB\r\xea\xc7\x18\t\x08\x02\x12\x05\x01\x02\x03\x04\x05R\tprofileId\x12\x45\n\tassurance\x18\x02 \x01(\x0e\x32\x1b.clew.identity.v1.AssuranceB\n\xea\xc7\x18\x06\x08\x01\x12\x02\x01\x02R\tassurance\x12\x37\n\x12merged_profile_ids\x18\x03 \x03(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x10mergedProfileIds\x12%\n\x08\x63onflict\x18\x04 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x63onflict\"\xd2\x01\n\x11GetProfileRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12\x32\n\nprofile_id\x18\x02 \x01(\tB\x11\xbaH\x05r\x03\xb0\x01\x01\xea\xc7\x18\x05\x08\x02\x12\x01\x01H\x00R\tprofileId\x12I\n\nidentifier\x18\x03 \x01(\x0b\x32\x1c.clew.identity.v1.IdentifierB\t\xea\xc7\x18\x05\x08\x03\x12\x01\x01H\x00R\nidentifierB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"W\n\x12GetProfileResponse\x12\x41\n\x07profile\x18\x01 \x01(\x0b\x32\x19.clew.identity.v1.ProfileB\x0c\xea\xc7\x18\x08\x08\x03\x12\x04\x01\x02\x03\x04R\x07profile\"\xb1\x02\n\x11IssueTokenRequest\x12\x30\n\tclient_id\x18\x01 \x01(\tB\x13\xbaH\x07r\x05\x10\x01\x18\x80\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x63lientId\x12\x38\n\rclient_secret\x18\x02 \x01(\tB\x13\xbaH\x07r\x05\x10\x01\x18\x80\x02\xea\xc7\x18\x05\x08\n\x12\x01\x01R\x0c\x63lientSecret\x12+\n\x07subject\x18\x03 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x07subject\x12\x31\n\x06scopes\x18\x04 \x03(\tB\x19\xbaH\r\x92\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06scopes\x12P\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x19\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08lifetime\"\xad\x01\n\x12IssueTokenResponse\x12,\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\n\x12\x01\x01R\x0b\x61\x63\x63\x65ssToken\x12\x46\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\nexpireTime\x12!\n\x06scopes\x18\x03 \x03(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06scopes\"\x10\n\x0eGetJwksRequest\"\\\n\x0fGetJwksResponse\x12&\n\tjwks_json\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08jwksJson\x12!\n\x06issuer\x18\x02 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06issuer2\x90\x03\n\x0fIdentityService\x12{\n\x16\x42\x61tchResolveIdentities\x12/.clew.identity.v1.BatchResolveIdentitiesRequest\x1a\x30.clew.identity.v1.BatchResolveIdentitiesResponse\x12W\n\nGetProfile\x12#.clew.identity.v1.GetProfileRequest\x1a$.clew.identity.v1.GetProfileResponse\x12W\n\nIssueToken\x12#.clew.identity.v1.IssueTokenRequest\x1a$.clew.identity.v1.IssueTokenResponse\x12N\n\x07GetJwks\x12 .clew.identity.v1.GetJwksRequest\x1a!.clew.identity.v1.GetJwksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'clew/identity/v1/identity_service.proto\x12\x10\x63lew.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!clew/identity/v1/identifier.proto\x1a\x1e\x63lew/identity/v1/profile.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x1d\x42\x61tchResolveIdentitiesRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12K\n\x05items\x18\x02 \x03(\x0b\x32\x1f.clew.identity.v1.IdentityQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x05items\"\xd0\x02\n\rIdentityQuery\x12\x34\n\x0c\x61nonymous_id\x18\x01 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x0b\x61nonymousId\x12*\n\x07user_id\x18\x02 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x06userId\x12\x33\n\x10user_id_verified\x18\x03 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0euserIdVerified\x12\x32\n\x0bprevious_id\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\npreviousId:t\xbaHq\x1ao\n\x19identity_query.identifier\x12#anonymous_id or user_id is required\x1a-this.anonymous_id != \'\' || this.user_id != \'\'\"i\n\x1e\x42\x61tchResolveIdentitiesResponse\x12G\n\x07results\x18\x01 \x03(\x0b\x32\".clew.identity.v1.ResolvedIdentityB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x07results\"\xe7\x01\n\x10ResolvedIdentity\x12,\n\nprofile_id\x18\x01 \x01(\tB\r\xea\xc7\x18\t\x08\x02\x12\x05\x01\x02\x03\x04\x05R\tprofileId\x12\x45\n\tassurance\x18\x02 \x01(\x0e\x32\x1b.clew.identity.v1.AssuranceB\n\xea\xc7\x18\x06\x08\x01\x12\x02\x01\x02R\tassurance\x12\x37\n\x12merged_profile_ids\x18\x03 \x03(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\x10mergedProfileIds\x12%\n\x08\x63onflict\x18\x04 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x63onflict\"\xd2\x01\n\x11GetProfileRequest\x12\x30\n\tworkspace\x18\x01 \x01(\tB\x12\xbaH\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12\x32\n\nprofile_id\x18\x02 \x01(\tB\x11\xbaH\x05r\x03\xb0\x01\x01\xea\xc7\x18\x05\x08\x02\x12\x01\x01H\x00R\tprofileId\x12I\n\nidentifier\x18\x03 \x01(\x0b\x32\x1c.clew.identity.v1.IdentifierB\t\xea\xc7\x18\x05\x08\x03\x12\x01\x01H\x00R\nidentifierB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"W\n\x12GetProfileResponse\x12\x41\n\x07profile\x18\x01 \x01(\x0b\x32\x19.clew.identity.v1.ProfileB\x0c\xea\xc7\x18\x08\x08\x03\x12\x04\x01\x02\x03\x04R\x07profile\"\xb1\x02\n\x11IssueTokenRequest\x12\x30\n\tclient_id\x18\x01 \x01(\tB\x13\xbaH\x07r\x05\x10\x01\x18\x80\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x63lientId\x12\x38\n\rclient_secret\x18\x02 \x01(\tB\x13\xbaH\x07r\x05\x10\x01\x18\x80\x02\xea\xc7\x18\x05\x08\n\x12\x01\x01R\x0c\x63lientSecret\x12+\n\x07subject\x18\x03 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x07subject\x12\x31\n\x06scopes\x18\x04 \x03(\tB\x19\xbaH\r\x92\x01\n\x10\x10\"\x06r\x04\x10\x01\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06scopes\x12P\n\x08lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x19\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08lifetime\"\xad\x01\n\x12IssueTokenResponse\x12,\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\n\x12\x01\x01R\x0b\x61\x63\x63\x65ssToken\x12\x46\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\nexpireTime\x12!\n\x06scopes\x18\x03 \x03(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06scopes\"\x10\n\x0eGetJwksRequest\"\\\n\x0fGetJwksResponse\x12&\n\tjwks_json\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08jwksJson\x12!\n\x06issuer\x18\x02 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06issuer2\x9c\x05\n\x0fIdentityService\x12\xcc\x01\n\x16\x42\x61tchResolveIdentities\x12/.clew.identity.v1.BatchResolveIdentitiesRequest\x1a\x30.clew.identity.v1.BatchResolveIdentitiesResponse\"O\xf2\xc7\x18\x0e\x08\x02\x12\nclew.admin\x82\xd3\xe4\x93\x02\x37\"2/v1/workspaces/{workspace}/identities:batchResolve:\x01*\x12\xdb\x01\n\nGetProfile\x12#.clew.identity.v1.GetProfileRequest\x1a$.clew.identity.v1.GetProfileResponse\"\x81\x01\xf2\xc7\x18\x16\x08\x02\x12\x12\x63lew.profiles.read\x82\xd3\xe4\x93\x02\x61\x12\x30/v1/workspaces/{workspace}/profiles/{profile_id}Z-\"(/v1/workspaces/{workspace}/profiles:find:\x01*\x12t\n\nIssueToken\x12#.clew.identity.v1.IssueTokenRequest\x1a$.clew.identity.v1.IssueTokenResponse\"\x1b\xf2\xc7\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x0f\"\n/v1/tokens:\x01*\x12\x66\n\x07GetJwks\x12 .clew.identity.v1.GetJwksRequest\x1a!.clew.identity.v1.GetJwksResponse\"\x16\xf2\xc7\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jwksb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -91,26 +93,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETJWKSRESPONSE'].fields_by_name['jwks_json']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
   _globals['_GETJWKSRESPONSE'].fields_by_name['issuer']._loaded_options = None
   _globals['_GETJWKSRESPONSE'].fields_by_name['issuer']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
-  _globals['_BATCHRESOLVEIDENTITIESREQUEST']._serialized_start=254
-  _globals['_BATCHRESOLVEIDENTITIESREQUEST']._serialized_end=412
-  _globals['_IDENTITYQUERY']._serialized_start=415
-  _globals['_IDENTITYQUERY']._serialized_end=751
-  _globals['_BATCHRESOLVEIDENTITIESRESPONSE']._serialized_start=753
-  _globals['_BATCHRESOLVEIDENTITIESRESPONSE']._serialized_end=858
-  _globals['_RESOLVEDIDENTITY']._serialized_start=861
-  _globals['_RESOLVEDIDENTITY']._serialized_end=1092
-  _globals['_GETPROFILEREQUEST']._serialized_start=1095
-  _globals['_GETPROFILEREQUEST']._serialized_end=1305
-  _globals['_GETPROFILERESPONSE']._serialized_start=1307
-  _globals['_GETPROFILERESPONSE']._serialized_end=1394
-  _globals['_ISSUETOKENREQUEST']._serialized_start=1397
-  _globals['_ISSUETOKENREQUEST']._serialized_end=1702
-  _globals['_ISSUETOKENRESPONSE']._serialized_start=1705
-  _globals['_ISSUETOKENRESPONSE']._serialized_end=1878
-  _globals['_GETJWKSREQUEST']._serialized_start=1880
-  _globals['_GETJWKSREQUEST']._serialized_end=1896
-  _globals['_GETJWKSRESPONSE']._serialized_start=1898
-  _globals['_GETJWKSRESPONSE']._serialized_end=1990
-  _globals['_IDENTITYSERVICE']._serialized_start=1993
-  _globals['_IDENTITYSERVICE']._serialized_end=2393
+  _globals['_IDENTITYSERVICE'].methods_by_name['BatchResolveIdentities']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['BatchResolveIdentities']._serialized_options = b'\362\307\030\016\010\002\022\nclew.admin\202\323\344\223\0027\"2/v1/workspaces/{workspace}/identities:batchResolve:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetProfile']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetProfile']._serialized_options = b'\362\307\030\026\010\002\022\022clew.profiles.read\202\323\344\223\002a\0220/v1/workspaces/{workspace}/profiles/{profile_id}Z-\"(/v1/workspaces/{workspace}/profiles:find:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['IssueToken']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['IssueToken']._serialized_options = b'\362\307\030\002\010\001\202\323\344\223\002\017\"\n/v1/tokens:\001*'
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetJwks']._loaded_options = None
+  _globals['_IDENTITYSERVICE'].methods_by_name['GetJwks']._serialized_options = b'\362\307\030\002\010\001\202\323\344\223\002\n\022\010/v1/jwks'
+  _globals['_BATCHRESOLVEIDENTITIESREQUEST']._serialized_start=314
+  _globals['_BATCHRESOLVEIDENTITIESREQUEST']._serialized_end=472
+  _globals['_IDENTITYQUERY']._serialized_start=475
+  _globals['_IDENTITYQUERY']._serialized_end=811
+  _globals['_BATCHRESOLVEIDENTITIESRESPONSE']._serialized_start=813
+  _globals['_BATCHRESOLVEIDENTITIESRESPONSE']._serialized_end=918
+  _globals['_RESOLVEDIDENTITY']._serialized_start=921
+  _globals['_RESOLVEDIDENTITY']._serialized_end=1152
+  _globals['_GETPROFILEREQUEST']._serialized_start=1155
+  _globals['_GETPROFILEREQUEST']._serialized_end=1365
+  _globals['_GETPROFILERESPONSE']._serialized_start=1367
+  _globals['_GETPROFILERESPONSE']._serialized_end=1454
+  _globals['_ISSUETOKENREQUEST']._serialized_start=1457
+  _globals['_ISSUETOKENREQUEST']._serialized_end=1762
+  _globals['_ISSUETOKENRESPONSE']._serialized_start=1765
+  _globals['_ISSUETOKENRESPONSE']._serialized_end=1938
+  _globals['_GETJWKSREQUEST']._serialized_start=1940
+  _globals['_GETJWKSREQUEST']._serialized_end=1956
+  _globals['_GETJWKSRESPONSE']._serialized_start=1958
+  _globals['_GETJWKSRESPONSE']._serialized_end=2050
+  _globals['_IDENTITYSERVICE']._serialized_start=2053
+  _globals['_IDENTITYSERVICE']._serialized_end=2721
 # @@protoc_insertion_point(module_scope)
