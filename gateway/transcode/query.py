@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor
 
 from gateway.transcode.binding import FieldPath, dotted, field_path
 from gateway.transcode.fields import fill_texts, is_map, refuse
-from gateway.transcode.wellknown import has_text_form
+from gateway.transcode.wellknown import has_text_form, is_well_known
 
 _ESCAPES: Final = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _MOST_PARAMETERS: Final = 1_000
@@ -73,6 +73,8 @@ def _is_shut_out(path: FieldPath, bound: set[str]) -> bool:
 def _fits(path: FieldPath) -> bool:
     """Whether the last field can be written as text: a plain value, a list of such, or a message with a text form."""
     field = path[-1]
+    if any(above.message_type is not None and is_well_known(above.message_type) for above in path[:-1]):
+        return False
     if field.message_type is None:
         return True
     return not is_map(field) and not field.is_repeated and has_text_form(field.message_type)

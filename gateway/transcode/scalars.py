@@ -6,7 +6,9 @@ Accepted is what a ProtoJSON printer may write and what the format allows beside
 
 import base64
 import binascii
+import math
 import re
+import struct
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -28,7 +30,6 @@ RANGES: Final = MappingProxyType(
 )
 """The least and the greatest value of each integer type."""
 
-_MOST_FLOAT = 3.4028234663852886e38
 _INTEGER = re.compile(INTEGER_TEXT)
 _NUMBER = re.compile(NUMBER_TEXT)
 _MOST_INTEGER_DOUBLE = 2.0**64
@@ -88,14 +89,18 @@ def _integer(value: Any, least: int, most: int) -> int:
 
 def _float(value: Any, *, single: bool) -> float:
     if type(value) is str and _NUMBER.fullmatch(value):
-        return float(value)
+        if value.lstrip("-") in {"NaN", "Infinity"}:
+            return float(value)
+        value = float(value)
     if type(value) not in {int, float}:
         raise WrongValue("must be a number")
     try:
         number = float(value)
+        # A printer's shortest text of the greatest float is a little greater: what rounds to a float is one.
+        rounded = struct.unpack("<f", struct.pack("<f", number))[0] if single else number
     except OverflowError:
         raise WrongValue("is a number too large") from None
-    if abs(number) > _MOST_FLOAT and (single or abs(number) == float("inf")):
+    if math.isinf(rounded):
         raise WrongValue("is a number too large")
     return number
 
