@@ -19,6 +19,9 @@ from gateway.sources import Source, Sources
 from mesh.errors import InsufficientScope, InvalidToken, MissingCredentials, UpstreamUnavailable
 from mesh.jwt import Claims, IssuerVerifiers
 
+ADMIN_SCOPE = "clew.admin"
+"""Stands for every scope: whoever administers the mesh could grant it to anybody."""
+
 _MOST_BAD_TOKENS = 16
 _INVALID = EventWarning.WARNING_IDENTITY_TOKEN_INVALID
 _WRONG_SUBJECT = EventWarning.WARNING_IDENTITY_TOKEN_SUBJECT
@@ -102,7 +105,7 @@ class Admission:
         return frozenset(found)
 
     async def administrator(self, credentials: Credentials, scope: str, *others: str) -> Claims:
-        """The claims of a bearer token that carries the scope, or one of the others.
+        """The claims of a bearer token that carries the scope, one of the others, or `clew.admin`.
 
         Raises:
             MissingCredentials: There is no token.
@@ -113,7 +116,7 @@ class Admission:
             raise MissingCredentials(f"send a bearer token with the scope {scope}")
         claims = await self._tokens.verify(credentials.bearer)
         trusted = self._admin_issuers is None or claims.issuer in self._admin_issuers
-        if not trusted or claims.scopes.isdisjoint((scope, *others)):
+        if not trusted or claims.scopes.isdisjoint((scope, ADMIN_SCOPE, *others)):
             raise InsufficientScope(scope)
         return claims
 

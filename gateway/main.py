@@ -31,14 +31,17 @@ from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, collect_handler
+from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
 from gateway.routes.registry import add_registry_routes, contracts_registry
+from gateway.routes.rpcs import rpc_transcoder
 from gateway.service import CollectorServicer
 from gateway.settings import GatewaySettings
 from gateway.sources import Sources
 from gateway.stats import Stats
 from gateway.tap import Tap
 from gateway.tokens import token_verifiers
+from gateway.transcode.transcoder import Transcoder
 from gateway.upstreams import Upstreams
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
@@ -67,6 +70,7 @@ class Gateway:
     router: Router
     collector: Collector
     pipeline: Pipeline
+    transcoder: Transcoder
     upstreams: Upstreams
     bus: Bus
     admission: Admission
@@ -98,7 +102,10 @@ class Gateway:
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
         add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, bus, admission, tap, settings.http_limits)
+        add_docs_routes(router)
+        transcoder = rpc_transcoder(admission, upstreams, collector, telemetry.tracer, settings)
+        router.serve_templates(transcoder.find)
+        return cls(router, collector, pipeline, transcoder, upstreams, bus, admission, tap, settings.http_limits)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
@@ -117,6 +124,7 @@ class Gateway:
         """Finish what was taken, then let go of Kafka and the services."""
         await self.pipeline.drain()
         await self.bus.close()
+        self.transcoder.close()
         await self.upstreams.close()
 
 

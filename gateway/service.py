@@ -1,8 +1,10 @@
 """The gRPC door for events: the same pipeline behind the same checks as the HTTP edge."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import grpc
+from google.protobuf.message import Message
 from opentelemetry import trace
 
 from clew.collector.v1.collector_service_pb2 import CollectEventsRequest, CollectEventsResponse, EventVerdict
@@ -11,7 +13,11 @@ from gateway.batch import Outcome
 from gateway.collect import Collector
 from gateway.credentials import Credentials, read_credentials
 from gateway.decode import decode_typed
+from gateway.http.message import Request
+from gateway.routes.collect import client_ip_of, credentials_of
+from gateway.transcode.calls import Unary
 from mesh.clock import Clock
+from mesh.validation import validate
 
 Context = grpc.aio.ServicerContext[CollectEventsRequest, CollectEventsResponse]
 
@@ -36,6 +42,25 @@ class CollectorServicer(CollectorServiceServicer):
             size=request.ByteSize(),
         )
         return CollectEventsResponse(verdicts=_verdicts(outcomes))
+
+
+def collect_over_http(collector: Collector, *, trust_forwarded: bool) -> Unary:
+    """CollectEvents for the transcoder: without the gRPC server its validation is done here, and once."""
+
+    async def call(message: Message, request: Request) -> Message:
+        validate(message)
+        events = cast("CollectEventsRequest", message).events
+        outcomes = await collector.collect(
+            lambda: decode_typed(events, request.received_ns),
+            credentials_of(request.headers),
+            span=trace.get_current_span(),
+            received_ns=request.received_ns,
+            client_ip=client_ip_of(request, trust_forwarded=trust_forwarded),
+            size=len(request.body),
+        )
+        return CollectEventsResponse(verdicts=_verdicts(outcomes))
+
+    return call
 
 
 def _credentials(context: Context) -> Credentials:

@@ -81,6 +81,14 @@ class Upstreams:
             ),
         )
 
+    def by_service(self) -> dict[str, tuple[str, grpc.aio.Channel]]:
+        """Short name and channel of each service, by its full name in the contract."""
+        names = ("identity", "consent", "enrich")
+        return {
+            f"clew.{name}.v1.{name.capitalize()}Service": (name, channel)
+            for name, channel in zip(names, self.channels, strict=True)
+        }
+
     def not_ready(self) -> list[str]:
         """The services that cannot be called right now, by name."""
         names = ("identity", "consent", "enrich")

@@ -150,6 +150,7 @@ CHECKS: dict[str, Check] = {
     "proto-lint": tool("buf", "lint"),
     "proto-breaking": check_compatibility,
     "generated": check_generated,
+    "openapi": tool("python", "tools/compile_openapi.py", "--check"),
     "registry": tool("python", "tools/compile_registry.py", "--check"),
     "settings": tool("python", "tools/settings_table.py", "--check"),
     "types": tool("mypy"),

@@ -1,6 +1,6 @@
 """One connection: requests in, one at a time and in order; responses out.
 
-    IDLE -> HEAD -> BODY -> ANSWERING -> [SENDING] -> IDLE ...
+    IDLE -> HEAD -> BODY -> ANSWERING -> [STREAMING] -> [SENDING] -> IDLE ...
                                       any -> CLOSING
 
 While a request is answered the socket is still read, because that is how a client's hang-up is noticed; what arrives is
@@ -19,9 +19,10 @@ from gateway.http.edge import Edge
 from gateway.http.errors import RequestTimeout
 from gateway.http.head import CHUNKED, Head, HeadReader
 from gateway.http.inflate import encoded, inflate
-from gateway.http.message import Request, Response
+from gateway.http.message import Request, Response, Stream
 from gateway.http.problems import new_trace_id, problem_response
-from gateway.http.wire import CONTINUE, render
+from gateway.http.streaming import send_pieces
+from gateway.http.wire import CONTINUE, render, render_stream_head
 from mesh.errors import ClewError, Draining, Internal
 
 _log = structlog.get_logger()
@@ -34,6 +35,7 @@ class Phase(Enum):
     HEAD = auto()
     BODY = auto()
     ANSWERING = auto()
+    STREAMING = auto()
     SENDING = auto()
     CLOSING = auto()
 
@@ -47,7 +49,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_deadline", "_edge", "_head", "_holding", "_later", "_peer", "_phase", "_reader", "_reading_paused",
-        "_started_at", "_task", "_transport", "_writing_paused",
+        "_resumed", "_started_at", "_task", "_transport", "_writing_paused",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -65,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._holding = 0
         self._reading_paused = False
         self._writing_paused = False
+        self._resumed: asyncio.Future[None] | None = None
 
     # What the transport calls
 
@@ -107,6 +110,8 @@ class Connection(asyncio.Protocol):
         self._writing_paused = False
         if self._phase is Phase.SENDING:
             self._next()
+        elif self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
 
     # What the server calls
 
@@ -128,8 +133,11 @@ class Connection(asyncio.Protocol):
                 self.abort()
 
     def drain(self) -> None:
-        """Close if nothing is under way."""
-        if self._phase is Phase.IDLE:
+        """Close if nothing is under way but a stream, which might never end by itself."""
+        if self._phase is Phase.STREAMING:
+            self._cancel()
+            self._close()
+        elif self._phase is Phase.IDLE:
             self._close()
 
     def cut(self) -> None:
@@ -215,13 +223,17 @@ class Connection(asyncio.Protocol):
         if rest:
             self._keep_for_later(rest)
         received_ns = self._edge.clock.now_ns()
-        request = Request(head.method, head.path, head.query, head.headers, body, self._peer, received_ns)
+        request = Request(
+            head.method, head.path, head.query, head.headers, body, self._peer, received_ns, "", head.raw_path
+        )
         self._edge.in_flight += 1
         self._task = self._edge.loop.create_task(self._answer(request))
 
     async def _answer(self, request: Request) -> None:
         response = await self._handle(request)
-        if self._phase is _ANSWERING:
+        if response.stream is not None:
+            await self._answer_in_pieces(request, response, response.stream)
+        elif self._phase is _ANSWERING:
             self._forget_task()
             self._let_go()
             self._respond(request, response)
@@ -242,6 +254,39 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - logged with its traceback; the client learns nothing of it
             return self._internal(request)
 
+    async def _answer_in_pieces(self, request: Request, response: Response, stream: Stream) -> None:
+        head = self._head
+        chunked = head is not None and not head.http_1_0
+        connection = b"" if chunked and head is not None and head.keep_alive and not self._edge.draining else b"close"
+        try:
+            if self._phase is not _ANSWERING or head is None:
+                return
+            self._let_go()
+            self._phase = Phase.STREAMING
+            response = self._edge.decorate(head.headers, response)
+            date = self._edge.date
+            self._transport.write(render_stream_head(response, date=date, connection=connection, chunked=chunked))
+            if request.method != "HEAD":
+                await send_pieces(stream, self._transport.write, self._writable, chunked=chunked)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback; the client sees a body that was cut off
+            if not isinstance(error, ClewError):
+                _log.exception("a stream failed", trace_id=request.trace_id, method=request.method)
+            self._forget_task()
+            self._close()
+        else:
+            self._forget_task()
+            self._end_response(keep_alive=not connection, wanted=head.keep_alive)
+        finally:
+            await stream.aclose()
+
+    async def _writable(self) -> None:
+        """Wait for a client that reads slower than we write; `expire` ends the wait for one that does not read."""
+        if self._writing_paused:
+            self._resumed = self._edge.loop.create_future()
+            self._deadline = self._edge.loop.time() + self._edge.limits.send_seconds
+            await self._resumed
+            self._deadline = math.inf
+
     async def _inflate(self, request: Request, wbits: int) -> None:
         edge = self._edge
         inflated = await inflate(request.body, wbits, edge.limits, edge.pool)
@@ -259,6 +304,9 @@ class Connection(asyncio.Protocol):
         keep_alive = wanted and not self._edge.draining
         connection = b"close" if not keep_alive else b"keep-alive" if head is not None and head.http_1_0 else b""
         self._write(response, connection, head_only=request.method == "HEAD")
+        self._end_response(keep_alive=keep_alive, wanted=wanted)
+
+    def _end_response(self, *, keep_alive: bool, wanted: bool) -> None:
         if not keep_alive:
             # A client that asked for the end sends no more, so nothing of the answer can be lost to a reset.
             self._linger() if wanted or self._later else self._close()

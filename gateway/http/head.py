@@ -40,6 +40,7 @@ class Head(Struct, eq=False):
     keep_alive: bool
     http_1_0: bool
     expects_continue: bool
+    raw_path: str
 
 
 class HeadReader:
@@ -136,10 +137,11 @@ class HeadReader:
             _refuse_repeated(self._fields)
         _check_host(headers, required=minor == 1)
         method = self._parser.get_method().decode("ascii")
-        path, query = split_target(method, self._target)
+        path, query, raw_path = split_target(method, self._target)
         length = _body_length(headers, minor)
         keep_alive = _keep_alive(headers.get_raw(b"connection"), minor)
-        return Head(method, path, query, headers, length, keep_alive, minor == 0, minor == 1 and _expects(headers))
+        expects = minor == 1 and _expects(headers)
+        return Head(method, path, query, headers, length, keep_alive, minor == 0, expects, raw_path)
 
 
 def _sentence(error: HttpParserError) -> str:

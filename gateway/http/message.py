@@ -1,6 +1,7 @@
 """The two values that a handler sees: a request that is complete and checked, and the response it answers with."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -73,6 +74,20 @@ class Request(Struct, eq=False):
     """When the head was complete, Unix nanoseconds."""
     trace_id: str = ""
     """Set by the handler once it has one: the server puts it into the problem that it renders for a raised error."""
+    raw_path: str = ""
+    """The path as it was sent, for templates: an escaped slash separates nothing."""
+
+
+class Stream(Protocol):
+    """A body that comes in pieces. It is closed in every case, even when nothing was taken from it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces; an exception cuts the body off, which the client can tell from its end."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of whatever the pieces come from."""
+        ...
 
 
 class Response(Struct, eq=False):
@@ -82,6 +97,8 @@ class Response(Struct, eq=False):
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[Pair, ...] = ()
+    stream: Stream | None = None
+    """In place of `body`, for answers that have no length when they begin."""
 
 
 Handler = Callable[[Request], Awaitable[Response]]

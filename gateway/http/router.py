@@ -1,17 +1,27 @@
 """From a method and a path to a handler."""
 
+from collections.abc import Callable
+
 from gateway.http.errors import MethodNotAllowed, RouteNotFound
 from gateway.http.message import Handler, Request, Response
 
 _Methods = dict[str, Handler]
 
+FindTemplate = Callable[[str, str], Handler | None]
+"""The handler for a method and a path as it was sent, or None; raises `MethodNotAllowed` as `Router.find`."""
+
+
+def _no_template(_method: str, _path: str) -> Handler | None:
+    return None
+
 
 class Router:
-    """Exact routes first, then the longest prefix that fits. HEAD is served by what serves GET."""
+    """Exact routes first, then the longest prefix that fits, then templates. HEAD is served by what serves GET."""
 
     def __init__(self) -> None:
         self._exact: dict[str, _Methods] = {}
         self._prefixes: dict[str, _Methods] = {}
+        self._find_template: FindTemplate = _no_template
 
     def add(self, method: str, path: str, handler: Handler) -> None:
         """Serve `method path`.
@@ -32,6 +42,16 @@ class Router:
         _put(self._prefixes.setdefault(prefix, {}), method, prefix, handler)
         self._prefixes = dict(sorted(self._prefixes.items(), key=lambda item: -len(item[0])))
 
+    def serve_templates(self, find: FindTemplate) -> None:
+        """Ask `find` about every path that no exact route and no prefix has."""
+        self._find_template = find
+
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path of every exact route and prefix."""
+        tables = (*self._exact.items(), *self._prefixes.items())
+        return sorted((method, path) for path, methods in tables for method in methods)
+
     async def handle(self, request: Request) -> Response:
         """Answer with the route's handler.
 
@@ -39,10 +59,10 @@ class Router:
             RouteNotFound: No route has the path.
             MethodNotAllowed: The path's routes do not take the method.
         """
-        return await self.find(request.method, request.path)(request)
+        return await self.find(request.method, request.path, request.raw_path)(request)
 
-    def find(self, method: str, path: str) -> Handler:
-        """The handler of a route.
+    def find(self, method: str, path: str, raw_path: str = "") -> Handler:
+        """The handler of a route; `raw_path` is the path as it was sent, for templates.
 
         Raises:
             RouteNotFound: No route has the path.
@@ -50,6 +70,9 @@ class Router:
         """
         methods = self._exact.get(path) or self._below_prefix(path)
         if methods is None:
+            found = self._find_template(method, raw_path or path)
+            if found is not None:
+                return found
             raise RouteNotFound(f"nothing is served at this path: {_shown(path)}", path=_shown(path))
         handler = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         if handler is None:

@@ -12,8 +12,8 @@ _ABSOLUTE = re.compile(rb"https?://[^/?]+", re.IGNORECASE)
 
 # Nearly all requests are for one of a few targets.
 @lru_cache(maxsize=256)
-def split_target(method: str, target: bytes) -> tuple[str, str]:
-    """The path, percent-decoded once, and the query as it was sent.
+def split_target(method: str, target: bytes) -> tuple[str, str, str]:
+    """The path, percent-decoded once, the query as it was sent, and the path as it was sent.
 
     Origin form (`/path?query`), absolute form (`http://host/path`, whose authority is ignored: one name serves all)
     and, for OPTIONS, `*`.
@@ -22,13 +22,14 @@ def split_target(method: str, target: bytes) -> tuple[str, str]:
         MalformedHttp: Any other form, a fragment, a broken escape, or a path that is no UTF-8 or has controls.
     """
     if target == b"*" and method == "OPTIONS":
-        return "*", ""
+        return "*", "", "*"
     if not target.startswith(b"/"):
         target = _origin_form(target)
     if b"#" in target:
         raise MalformedHttp("the target has a fragment")
     path, _, query = target.partition(b"?")
-    return (_decode(path) if b"%" in path else _text(path)), _text(query)
+    raw = _text(path)
+    return (_decode(path) if b"%" in path else raw), _text(query), raw
 
 
 def _origin_form(target: bytes) -> bytes:

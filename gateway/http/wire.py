@@ -42,6 +42,22 @@ def render(response: Response, *, date: bytes, connection: bytes, head_only: boo
     return b"".join(parts)
 
 
+def render_stream_head(response: Response, *, date: bytes, connection: bytes, chunked: bool) -> bytes:
+    """The bytes of a response up to its body, which follows in chunks or up to the connection's end.
+
+    Raises:
+        ValueError: A header field is malformed.
+    """
+    parts = [_start(response.status, response.content_type), date]
+    if chunked:
+        parts.append(b"\r\ntransfer-encoding: chunked")
+    if connection:
+        parts.append(b"\r\nconnection: " + connection)
+    parts.extend(map(_field, response.headers))
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts)
+
+
 @lru_cache(maxsize=256)
 def _start(status: int, content_type: str) -> bytes:
     """All that is the same for every response of one kind, up to the date."""

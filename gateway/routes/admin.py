@@ -1,11 +1,9 @@
 """`GET /v1/admin/stats`: what became of all events since the gateway started, for holders of the scope `clew.admin`."""
 
-from gateway.admission import Admission
+from gateway.admission import ADMIN_SCOPE, Admission
 from gateway.credentials import read_credentials
 from gateway.http.message import Handler, Request, Response, json_response
 from gateway.stats import Stats
-
-ADMIN_SCOPE = "clew.admin"
 
 
 def stats_handler(admission: Admission, stats: Stats) -> Handler:

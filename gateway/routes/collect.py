@@ -7,9 +7,7 @@ with five of them); what is wrong with single events stands in its body.
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Tracer
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED
 from clew.event.v1.event_pb2 import EventType
@@ -18,10 +16,8 @@ from gateway.collect import Collector
 from gateway.credentials import Credentials, read_credentials
 from gateway.decode import decode_request
 from gateway.http.message import Headers, Pair, Request, Response, json_response
+from gateway.spans import end_span, parent_of, status_of
 from gateway.stats import reason_name, verdict_name
-from mesh.errors import ClewError
-from mesh.status import http_status
-from mesh.tracecontext import parse_traceparent
 
 _TYPES: dict[str, EventType.ValueType] = {
     "track": EventType.EVENT_TYPE_TRACK,
@@ -45,7 +41,6 @@ _ACCEPTED = (
     b'{"success":true,"accepted":1,"duplicate":0,"rejected":0,"filtered":0,'
     b'"events":[{"messageId":%s,"verdict":"accepted"}]}'
 )
-_NO_PARENT = Context()
 _text = msgspec.json.Encoder().encode
 
 
@@ -58,24 +53,24 @@ def collect_handler(
     attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
 
     async def handle(request: Request) -> Response:
-        span = tracer.start_span(span_name, _parent(request.headers), SpanKind.SERVER, attributes)
+        span = tracer.start_span(span_name, parent_of(request.headers), SpanKind.SERVER, attributes)
         advice: list[Pair] = []
         try:
             outcomes = await collector.collect(
                 lambda: decode_request(request.body, event_type, request.received_ns),
-                _credentials(request.headers),
+                credentials_of(request.headers),
                 span=span,
                 received_ns=request.received_ns,
-                client_ip=_client_ip(request, trust_forwarded=trust_forwarded),
+                client_ip=client_ip_of(request, trust_forwarded=trust_forwarded),
                 size=len(request.body),
                 origin=_origin(request.headers),
                 advice=advice,
             )
         except BaseException as error:
             request.trace_id = f"{span.get_span_context().trace_id:032x}"
-            _end(span, _status(error))
+            end_span(span, status_of(error))
             raise
-        _end(span, 200)
+        end_span(span, 200)
         response = _answer(outcomes)
         if advice:
             response.headers = tuple(advice)
@@ -84,15 +79,8 @@ def collect_handler(
     return handle
 
 
-def _parent(headers: Headers) -> Context:
-    value = headers.get_raw(b"traceparent")
-    if value is None or len(headers.get_all("traceparent")) > 1:
-        return _NO_PARENT
-    context = parse_traceparent(value.decode("latin-1"), ",".join(headers.get_all("tracestate")))
-    return trace.set_span_in_context(NonRecordingSpan(context), Context()) if context else _NO_PARENT
-
-
-def _credentials(headers: Headers) -> Credentials:
+def credentials_of(headers: Headers) -> Credentials:
+    """What the sender of a request shows in its headers."""
     authorization, write_key = headers.get_raw(b"authorization"), headers.get_raw(b"x-write-key")
     return read_credentials(
         authorization.decode("latin-1") if authorization is not None else None,
@@ -105,29 +93,13 @@ def _origin(headers: Headers) -> str:
     return "" if value is None else value.decode("latin-1")
 
 
-def _client_ip(request: Request, *, trust_forwarded: bool) -> str:
+def client_ip_of(request: Request, *, trust_forwarded: bool) -> str:
+    """The client's address; with `trust_forwarded` the last one that a proxy wrote."""
     if trust_forwarded:
         forwarded = request.headers.get_all("x-forwarded-for")
         if forwarded:
             return forwarded[-1].rpartition(",")[2].strip()[:45]
     return request.peer
-
-
-def _status(error: BaseException) -> int:
-    """What the server makes of an error; 499 for a cancellation, as it comes of a client that went away."""
-    if isinstance(error, ClewError):
-        return http_status(error)
-    return 500 if isinstance(error, Exception) else 499
-
-
-def _end(span: Span, status: int) -> None:
-    if span.is_recording():
-        span.set_attribute("http.response.status_code", status)
-        if status == 499:
-            span.set_status(Status(StatusCode.ERROR, "the client went away"))
-        elif status >= 500:
-            span.set_status(Status(StatusCode.ERROR))
-    span.end()
 
 
 def _answer(outcomes: list[Outcome]) -> Response:

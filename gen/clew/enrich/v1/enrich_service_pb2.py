@@ -24,11 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from clew.enrich.v1 import enrichment_pb2 as clew_dot_enrich_dot_v1_dot_enrichment__pb2
+from clew.options.v1 import access_pb2 as clew_dot_options_dot_v1_dot_access__pb2
 from clew.options.v1 import privacy_pb2 as clew_dot_options_dot_v1_dot_privacy__pb2
 from clew.stream.v1 import call_pb2 as clew_dot_stream_dot_v1_dot_call__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#clew/enrich/v1/enrich_service.proto\x12\x0e\x63lew.enrich.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1f\x63lew/enrich/v1/enrichment.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x19\x63lew/stream/v1/call.proto\"g\n\x18\x42\x61tchEnrichEventsRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32\x1f.clew.enrich.v1.EnrichmentQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05items\"\xf5\x01\n\x0f\x45nrichmentQuery\x12\x30\n\nuser_agent\x18\x01 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x10\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\tuserAgent\x12 \n\x02ip\x18\x02 \x01(\tB\x10\xbaH\x04r\x02\x18-\xea\xc7\x18\x05\x08\x06\x12\x01\x01R\x02ip\x12,\n\x08page_url\x18\x03 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07pageUrl\x12\x36\n\rpage_referrer\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x0cpageReferrer\x12(\n\x06locale\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\x06locale\"\\\n\x19\x42\x61tchEnrichEventsResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32\x1a.clew.enrich.v1.EnrichmentB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07results\"\x9b\x01\n\x19StreamEnrichEventsRequest\x12\x33\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x14.clew.stream.v1.CallB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x04\x63\x61ll\x12I\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32(.clew.enrich.v1.BatchEnrichEventsRequestB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05\x62\x61tch\"\xd9\x01\n\x1aStreamEnrichEventsResponse\x12\"\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06\x63\x61llId\x12L\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32).clew.enrich.v1.BatchEnrichEventsResponseB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01H\x00R\x05\x62\x61tch\x12>\n\x07refusal\x18\x03 \x01(\x0b\x32\x17.clew.stream.v1.RefusalB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01H\x00R\x07refusalB\t\n\x07outcome2\xea\x01\n\rEnrichService\x12h\n\x11\x42\x61tchEnrichEvents\x12(.clew.enrich.v1.BatchEnrichEventsRequest\x1a).clew.enrich.v1.BatchEnrichEventsResponse\x12o\n\x12StreamEnrichEvents\x12).clew.enrich.v1.StreamEnrichEventsRequest\x1a*.clew.enrich.v1.StreamEnrichEventsResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#clew/enrich/v1/enrich_service.proto\x12\x0e\x63lew.enrich.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1f\x63lew/enrich/v1/enrichment.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x19\x63lew/stream/v1/call.proto\x1a\x1cgoogle/api/annotations.proto\"g\n\x18\x42\x61tchEnrichEventsRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32\x1f.clew.enrich.v1.EnrichmentQueryB\x14\xbaH\x08\x92\x01\x05\x08\x01\x10\xc4\x13\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05items\"\xf5\x01\n\x0f\x45nrichmentQuery\x12\x30\n\nuser_agent\x18\x01 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x10\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\tuserAgent\x12 \n\x02ip\x18\x02 \x01(\tB\x10\xbaH\x04r\x02\x18-\xea\xc7\x18\x05\x08\x06\x12\x01\x01R\x02ip\x12,\n\x08page_url\x18\x03 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07pageUrl\x12\x36\n\rpage_referrer\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80@\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x0cpageReferrer\x12(\n\x06locale\x18\x05 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x05\x12\x01\x01R\x06locale\"\\\n\x19\x42\x61tchEnrichEventsResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32\x1a.clew.enrich.v1.EnrichmentB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x07results\"\x9b\x01\n\x19StreamEnrichEventsRequest\x12\x33\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x14.clew.stream.v1.CallB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x04\x63\x61ll\x12I\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32(.clew.enrich.v1.BatchEnrichEventsRequestB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05\x62\x61tch\"\xd9\x01\n\x1aStreamEnrichEventsResponse\x12\"\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06\x63\x61llId\x12L\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32).clew.enrich.v1.BatchEnrichEventsResponseB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01H\x00R\x05\x62\x61tch\x12>\n\x07refusal\x18\x03 \x01(\x0b\x32\x17.clew.stream.v1.RefusalB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01H\x00R\x07refusalB\t\n\x07outcome2\xa0\x02\n\rEnrichService\x12\x9d\x01\n\x11\x42\x61tchEnrichEvents\x12(.clew.enrich.v1.BatchEnrichEventsRequest\x1a).clew.enrich.v1.BatchEnrichEventsResponse\"3\xf2\xc7\x18\x0e\x08\x02\x12\nclew.admin\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/events:batchEnrich:\x01*\x12o\n\x12StreamEnrichEvents\x12).clew.enrich.v1.StreamEnrichEventsRequest\x1a*.clew.enrich.v1.StreamEnrichEventsResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,16 +61,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMENRICHEVENTSRESPONSE'].fields_by_name['batch']._serialized_options = b'\352\307\030\005\010\004\022\001\001'
   _globals['_STREAMENRICHEVENTSRESPONSE'].fields_by_name['refusal']._loaded_options = None
   _globals['_STREAMENRICHEVENTSRESPONSE'].fields_by_name['refusal']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
-  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_start=175
-  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_end=278
-  _globals['_ENRICHMENTQUERY']._serialized_start=281
-  _globals['_ENRICHMENTQUERY']._serialized_end=526
-  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_start=528
-  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_end=620
-  _globals['_STREAMENRICHEVENTSREQUEST']._serialized_start=623
-  _globals['_STREAMENRICHEVENTSREQUEST']._serialized_end=778
-  _globals['_STREAMENRICHEVENTSRESPONSE']._serialized_start=781
-  _globals['_STREAMENRICHEVENTSRESPONSE']._serialized_end=998
-  _globals['_ENRICHSERVICE']._serialized_start=1001
-  _globals['_ENRICHSERVICE']._serialized_end=1235
+  _globals['_ENRICHSERVICE'].methods_by_name['BatchEnrichEvents']._loaded_options = None
+  _globals['_ENRICHSERVICE'].methods_by_name['BatchEnrichEvents']._serialized_options = b'\362\307\030\016\010\002\022\nclew.admin\202\323\344\223\002\033\"\026/v1/events:batchEnrich:\001*'
+  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_start=235
+  _globals['_BATCHENRICHEVENTSREQUEST']._serialized_end=338
+  _globals['_ENRICHMENTQUERY']._serialized_start=341
+  _globals['_ENRICHMENTQUERY']._serialized_end=586
+  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_start=588
+  _globals['_BATCHENRICHEVENTSRESPONSE']._serialized_end=680
+  _globals['_STREAMENRICHEVENTSREQUEST']._serialized_start=683
+  _globals['_STREAMENRICHEVENTSREQUEST']._serialized_end=838
+  _globals['_STREAMENRICHEVENTSRESPONSE']._serialized_start=841
+  _globals['_STREAMENRICHEVENTSRESPONSE']._serialized_end=1058
+  _globals['_ENRICHSERVICE']._serialized_start=1061
+  _globals['_ENRICHSERVICE']._serialized_end=1349
 # @@protoc_insertion_point(module_scope)

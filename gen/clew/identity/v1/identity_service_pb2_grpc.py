@@ -92,7 +92,8 @@ class IdentityServiceServicer:
     def GetProfile(self, request, context):
         """GetProfile returns a profile by its id, by the id of a profile that was merged into it, or by an identifier. It changes nothing.
 
-        NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none.
+        NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none. Over HTTP an identifier travels in a body and never in a URL, which
+        proxies and browsers keep.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,8 @@ class IdentityServiceStub:
     GetProfile: grpc.UnaryUnaryMultiCallable[identity_service_pb2.GetProfileRequest, identity_service_pb2.GetProfileResponse]
     """GetProfile returns a profile by its id, by the id of a profile that was merged into it, or by an identifier. It changes nothing.
 
-    NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none.
+    NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none. Over HTTP an identifier travels in a body and never in a URL, which
+    proxies and browsers keep.
     """
     IssueToken: grpc.UnaryUnaryMultiCallable[identity_service_pb2.IssueTokenRequest, identity_service_pb2.IssueTokenResponse]
     """IssueToken issues an ES256 access token to a registered client (RFC 6749 section 4.4, client credentials).
@@ -86,7 +87,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     GetProfile: aio.UnaryUnaryMultiCallable[identity_service_pb2.GetProfileRequest, identity_service_pb2.GetProfileResponse]  # type: ignore[assignment]
     """GetProfile returns a profile by its id, by the id of a profile that was merged into it, or by an identifier. It changes nothing.
 
-    NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none.
+    NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none. Over HTTP an identifier travels in a body and never in a URL, which
+    proxies and browsers keep.
     """
     IssueToken: aio.UnaryUnaryMultiCallable[identity_service_pb2.IssueTokenRequest, identity_service_pb2.IssueTokenResponse]  # type: ignore[assignment]
     """IssueToken issues an ES256 access token to a registered client (RFC 6749 section 4.4, client credentials).
@@ -136,7 +138,8 @@ class IdentityServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> typing.Union[identity_service_pb2.GetProfileResponse, abc.Awaitable[identity_service_pb2.GetProfileResponse]]:
         """GetProfile returns a profile by its id, by the id of a profile that was merged into it, or by an identifier. It changes nothing.
 
-        NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none.
+        NOT_FOUND with `ERROR_REASON_PROFILE_NOT_FOUND` when there is none. Over HTTP an identifier travels in a body and never in a URL, which
+        proxies and browsers keep.
         """
 
     @abc_1.abstractmethod
