@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from dataclasses import dataclass
 
 import structlog
@@ -11,6 +12,11 @@ from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceSer
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.admission import Admission
+from gateway.claims.claims import Claims
+from gateway.claims.opening import open_store
+from gateway.claims.port import ClaimStore
+from gateway.claims.recovery import Recovery
+from gateway.claims.settings import ClaimsSettings
 from gateway.collect import Collector
 from gateway.encode import Encoder
 from gateway.http.cors import Cors
@@ -31,7 +37,9 @@ from gateway.tokens import token_verifiers
 from gateway.upstreams import Upstreams
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
+from mesh.bus.kafka_tail import KafkaTail
 from mesh.bus.port import Bus
+from mesh.bus.tail import Tail
 from mesh.clock import SystemClock
 from mesh.errors import ClewError
 from mesh.logs import configure_logs
@@ -53,22 +61,34 @@ class Gateway:
     collector: Collector
     pipeline: Pipeline
     upstreams: Upstreams
+    claims: Claims
+    recovery: Recovery
     bus: Bus
 
     @classmethod
-    def build(cls, settings: GatewaySettings, sources: Sources, bus: Bus, telemetry: Telemetry) -> "Gateway":
+    def build(
+        cls,
+        settings: GatewaySettings,
+        sources: Sources,
+        store: ClaimStore,
+        kafka: tuple[Bus, Tail],
+        telemetry: Telemetry,
+    ) -> "Gateway":
         """Make the objects; nothing is bound yet."""
         registry = contracts_registry()
+        bus, tail = kafka
         upstreams = Upstreams.open(
             identity=settings.identity, consent=settings.consent, enrich=settings.enrich, telemetry=telemetry
         )
         encoder = Encoder(
             event_schema_id=registry.schema_id(EnrichedEvent.DESCRIPTOR.full_name),
             failed_schema_id=registry.schema_id(FailedEvent.DESCRIPTOR.full_name),
+            origin=store.owner,
         )
         stats = Stats(telemetry.meter)
         admission = Admission(sources, token_verifiers(settings, upstreams))
-        pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer)
+        claims = Claims(store, bus, _end_process)
+        pipeline = Pipeline(upstreams, claims, encoder, telemetry.tracer)
         collector = Collector(admission, pipeline, stats, request_seconds=settings.request_seconds)
         router = Router()
         for path in PATHS:
@@ -78,7 +98,7 @@ class Gateway:
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
         add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, bus)
+        return cls(router, collector, pipeline, upstreams, claims, Recovery(claims, tail), bus)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
@@ -90,6 +110,8 @@ class Gateway:
         """Finish what was taken, then let go of Kafka and the services."""
         await self.pipeline.drain()
         await self.bus.close()
+        await self.recovery.close()
+        await self.claims.close()
         await self.upstreams.close()
 
 
@@ -100,7 +122,9 @@ async def serve() -> None:
     telemetry = start_telemetry(NAME, server_settings.data_dir, os.environ)
     # Before anything connects: what is wrong with a file shall not be told after what is wrong with the network.
     sources = Sources.load(settings.sources_file)
-    gateway = Gateway.build(settings, sources, KafkaBus(read_settings(KafkaSettings)), telemetry)
+    claims_settings, kafka = read_settings(ClaimsSettings), read_settings(KafkaSettings)
+    store = await open_store(claims_settings, server_settings.data_dir)
+    gateway = Gateway.build(settings, sources, store, (KafkaBus(kafka), KafkaTail(kafka)), telemetry)
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
     add_CollectorServiceServicer_to_server(CollectorServicer(gateway.collector, SystemClock()), server.server)
@@ -118,8 +142,11 @@ async def serve() -> None:
 
 async def _connect(gateway: Gateway) -> None:
     """Wait for what is behind, a bounded time: a gateway whose services are down serves too, and answers 503."""
+    gateway.recovery.start()
     results = await asyncio.gather(
-        gateway.upstreams.wait_ready(_UPSTREAM_SECONDS), gateway.bus.check(), return_exceptions=True
+        gateway.upstreams.wait_ready(_UPSTREAM_SECONDS),
+        gateway.recovery.wait_begun(_UPSTREAM_SECONDS),
+        return_exceptions=True,
     )
     for failure in results:
         if isinstance(failure, ClewError):
@@ -142,6 +169,12 @@ async def _listen(http: HttpServer, settings: GatewaySettings) -> None:
 async def _close_edge(http: HttpServer, stop: asyncio.Event, seconds: float) -> None:
     await stop.wait()
     await http.drain(seconds)
+
+
+def _end_process() -> None:
+    """Stop in order: others hold this gateway for dead, and only a new one may publish again."""
+    structlog.get_logger().error("this gateway's lease is lost: it ends, and must be started anew")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
