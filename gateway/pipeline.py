@@ -200,6 +200,8 @@ class Pipeline:
         """Hand everything to Kafka in order, let the next batch do so, then wait for the acknowledgements."""
         records, owners = self._records(batch)
         if not records:
+            # What is left to do, to count it or to wait for another copy, must not hold up the next batch.
+            turn.serve()
             return
         with self._publish_span(len(records)):
             delivery = self._claims.produce(batch.claimed, batch.allowed, records)
