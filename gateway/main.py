@@ -11,6 +11,8 @@ from clew.collector.v1 import collector_service_pb2
 from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from clew.ledger.v1 import ledger_service_pb2
+from clew.ledger.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from gateway.admission import Admission
 from gateway.claims.claims import Claims
 from gateway.claims.opening import open_store
@@ -23,6 +25,8 @@ from gateway.http.cors import Cors
 from gateway.http.message import Handler
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
+from gateway.ledger.gauges import add_gauges
+from gateway.ledger.service import LedgerServicer
 from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
@@ -49,7 +53,13 @@ from mesh.settings import SettingsError, read_settings
 from mesh.telemetry import Telemetry, start_telemetry
 
 NAME = "gateway"
-SERVICE = collector_service_pb2.DESCRIPTOR.services_by_name["CollectorService"].full_name
+SERVICES = tuple(
+    file.services_by_name[name].full_name
+    for file, name in (
+        (collector_service_pb2.DESCRIPTOR, "CollectorService"),
+        (ledger_service_pb2.DESCRIPTOR, "LedgerService"),
+    )
+)
 _UPSTREAM_SECONDS = 10.0
 
 
@@ -63,6 +73,7 @@ class Gateway:
     upstreams: Upstreams
     claims: Claims
     recovery: Recovery
+    ledger: LedgerServicer
     bus: Bus
 
     @classmethod
@@ -97,8 +108,10 @@ class Gateway:
         router.add("GET", "/v1/admin/stats", stats_handler(admission, stats))
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
-        add_health_routes(router, upstreams.not_ready)
-        return cls(router, collector, pipeline, upstreams, claims, Recovery(claims, tail), bus)
+        add_health_routes(router, lambda: [*upstreams.not_ready(), *(() if claims.recovered else ("kafka",))])
+        add_gauges(telemetry.meter, claims)
+        ledger = LedgerServicer(admission, claims)
+        return cls(router, collector, pipeline, upstreams, claims, Recovery(claims, tail), ledger, bus)
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
@@ -128,12 +141,13 @@ async def serve() -> None:
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
     add_CollectorServiceServicer_to_server(CollectorServicer(gateway.collector, SystemClock()), server.server)
+    add_LedgerServiceServicer_to_server(gateway.ledger, server.server)
     try:
         await _connect(gateway)
         await _listen(http, settings)
         stop = stop_signal()
         async with asyncio.TaskGroup() as doors:
-            doors.create_task(serve_until_stopped(server, [SERVICE], stop=stop))
+            doors.create_task(serve_until_stopped(server, SERVICES, stop=stop))
             doors.create_task(_close_edge(http, stop, server_settings.drain_seconds))
     finally:
         await gateway.drain()

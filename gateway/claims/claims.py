@@ -211,7 +211,8 @@ class Claims:
 
     def in_flight(self, workspace: str = "", source: str = "") -> int:
         """Events whose outcome is not known, of one workspace and source or of all."""
-        return sum(_count(claim, workspace, source) for claim in self._undecided)
+        # A copy: measurements are taken on a thread of their own.
+        return sum(_count(claim, workspace, source) for claim in list(self._undecided))
 
     def settle(self, claim: Claim, stored: Callable[[bytes], bool]) -> None:
         """The topic has told which of a claim's unknown records it holds."""

@@ -117,7 +117,7 @@ async def test_a_copy_waits_for_the_one_that_is_under_way(stage: Stage) -> None:
     await eventually(lambda: stage.bus.in_flight == 2)
     assert [task.done() for task in (first, second, third)] == [False] * 3
     stage.bus.start()
-    assert await asyncio.gather(first, second, third) == [[ACCEPTED], [COPY], [COPY, ACCEPTED]]
+    assert [await task for task in (first, second, third)] == [[ACCEPTED], [COPY], [COPY, ACCEPTED]]
     assert sorted(stage.published()) == ["m-1", "m-2"]
 
 
