@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ class Load:
         """Send everything again, until it is acknowledged; the verdicts by message id."""
         verdicts: dict[str, str] = {}
         for ids in self.sent:
-            answer = eventually(lambda ids=ids: target.send(*ids), lambda answer: answer.status == 200, 30)
+            answer = eventually(partial(target.send, *ids), lambda answer: answer.status == 200, 30)
             assert answer.status == 200, answer
             verdicts |= verdicts_by_id(answer)
         return verdicts

@@ -1,8 +1,14 @@
--- Messages that are on a topic: 16 bytes that stand for workspace, source and message id. Rows are added in the order in
--- which they expire (seconds since the Unix epoch), so that the oldest are found by their number and need no index.
+-- Messages that are on a topic: 16 bytes that stand for workspace, source and message id, and when they are forgotten
+-- (seconds since the Unix epoch). They come from `added`, a range of keys at a time: see gateway/claims/staging.py.
 CREATE TABLE messages (
+    key     BLOB    PRIMARY KEY CHECK (length(key) = 16),
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What was added last, as it came: one row for a group of messages, their keys one after the other.
+CREATE TABLE added (
     number  INTEGER PRIMARY KEY,
-    key     BLOB    NOT NULL UNIQUE CHECK (length(key) = 16),
+    keys    BLOB    NOT NULL,
     expires INTEGER NOT NULL
 ) STRICT;
 
@@ -17,10 +23,11 @@ CREATE TABLE ledger (
 ) STRICT, WITHOUT ROWID;
 
 -- One row: who this gateway is on its records, and how far the topics are accounted for here; `lows` is a JSON list of
--- [topic, partition, offset], NULL before the first start has ended.
+-- [topic, partition, offset], NULL before the first start has ended. `size` is how many messages there are.
 CREATE TABLE position (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
-    owner   TEXT NOT NULL,
-    cluster TEXT NOT NULL DEFAULT '',
-    lows    TEXT
+    owner   TEXT    NOT NULL,
+    cluster TEXT    NOT NULL DEFAULT '',
+    lows    TEXT,
+    size    INTEGER NOT NULL DEFAULT 0
 ) STRICT;

@@ -42,7 +42,8 @@ class SqliteShelf:
 
     async def open(self, clock: Callable[[], float], limits: Limits | None = None) -> ClaimStore:
         """See `Shelf`."""
-        return await SqliteClaims.open(self._path, limits, now=clock)
+        # Few messages in memory, so that the table is used.
+        return await SqliteClaims.open(self._path, limits, staged=32, now=clock)
 
     async def crash(self, store: ClaimStore) -> None:
         """See `Shelf`; what is durable is so with or without the close."""
