@@ -50,6 +50,14 @@ def up(
         str, typer.Option(help="Address of the HTTP edge; 0.0.0.0 takes events from other machines.")
     ] = "127.0.0.1",
     kafka: Kafka = "",
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="CLEW_DATABASE",
+            help="A PostgreSQL that gateways share, postgresql://...; without it SQLite in the data directory.",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one line of JSON.")] = False,
 ) -> None:
     """Start the mesh and keep it running until Ctrl-C.
@@ -59,7 +67,7 @@ def up(
     from cli.running import MeshOptions
     from cli.up import up as run
 
-    raise typer.Exit(run(MeshOptions(data_dir, http_port, http_host, kafka), as_json=as_json))
+    raise typer.Exit(run(MeshOptions(data_dir, http_port, http_host, kafka, database), as_json=as_json))
 
 
 @app.command()
@@ -153,6 +161,25 @@ def send(
         typer.echo(f"clew send: {error}", err=True)
         raise typer.Exit(2) from error
     raise typer.Exit(run(data_dir, body, write_key=write_key, token=token))
+
+
+@app.command()
+def ledger(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    since: Annotated[str, typer.Option(help="How far back, like 15m, 6h or 2d; all that is kept without it.")] = "",
+    source: Annotated[str, typer.Option(help="Only this source.")] = "",
+    minutes: Annotated[bool, typer.Option("--minutes", help="A row for each minute.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what became of every event, and whether it adds up: exit status 1 when it does not."""
+    from cli.ledger import BadSpan, parse_span
+    from cli.ledger import ledger as run
+
+    try:
+        seconds = parse_span(since)
+    except BadSpan as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+    raise typer.Exit(run(data_dir, seconds, source=source, minutes=minutes, as_json=as_json))
 
 
 @app.command()

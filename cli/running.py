@@ -25,12 +25,13 @@ _SERVICES = ("identity", "consent", "enrich")
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
-    """What the user chose. `kafka` empty: an embedded broker; `http_port` 0: a free one."""
+    """What the user chose. `kafka` empty: an embedded broker; `http_port` 0: a free one; `database` empty: SQLite."""
 
     data_dir: Path
     http_port: int = 0
     http_host: str = "127.0.0.1"
     kafka: str = ""
+    database: str = ""
 
 
 @dataclass(slots=True)
@@ -136,6 +137,7 @@ class Mesh:
         if name == "gateway":
             env |= {f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES}
             env |= {"CLEW_KAFKA": kafka, "CLEW_SOURCES_FILE": str(layout.sources)}
+            env |= {"CLEW_DATABASE": self.options.database}
             env |= {"CLEW_HTTP_HOST": http[0], "CLEW_HTTP_PORT": str(http[1])}
         return env
 

@@ -13,6 +13,7 @@ from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
 from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
+from gateway.claims.claim import Claim
 from gateway.decode.types import DecodedEvent, DecodedRequest
 from gateway.notes import Notes
 from gateway.sources import Source
@@ -77,11 +78,35 @@ class Admitted:
     events: list[Owned]
 
 
+class Follower(NamedTuple):
+    """An event of which another copy was claimed before; without a leader, by another gateway."""
+
+    owned: Owned
+    key: bytes
+    leader: Claim | None
+
+
+@dataclass(slots=True)
+class Claimed:
+    """The requests of an admitted batch; `events` are those that are this batch's to publish, in order.
+
+    `followers` wait for what becomes of another copy. `unpublished` gathers what ends on no topic, with what the ledger
+    counts it as.
+    """
+
+    workspace: str
+    submissions: list[Submission]
+    events: list[Owned]
+    claim: Claim
+    followers: list[Follower]
+    unpublished: list[tuple[Submission, int]]
+
+
 @dataclass(slots=True)
 class Resolved:
     """Every event is tied to a profile: identity i belongs to event i."""
 
-    admitted: Admitted
+    claimed: Claimed
     identities: list[ResolvedIdentity]
 
 
@@ -98,7 +123,7 @@ class Allowed:
 class Decided:
     """The events that may be kept, in order; the others have their outcome already."""
 
-    admitted: Admitted
+    claimed: Claimed
     allowed: list[Allowed]
 
 
@@ -106,6 +131,6 @@ class Decided:
 class Enriched:
     """Every event that may be kept has its serialized enrichment: enrichment i belongs to event i."""
 
-    admitted: Admitted
+    claimed: Claimed
     allowed: list[Allowed]
     enrichments: list[bytes]

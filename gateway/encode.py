@@ -14,6 +14,7 @@ from clew.event.v1.event_pb2 import EventType
 from clew.event.v1.event_pb2 import Warning as EventWarning
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.batch import Allowed, Owned, Submission
+from gateway.claims.port import ORIGIN_HEADER
 from gateway.decode.types import RejectedEvent
 from mesh.bus.framing import frame_prefix
 from mesh.bus.port import Record
@@ -42,15 +43,20 @@ def _append(out: bytearray, tag: bytes, part: bytes) -> None:
 
 
 class Encoder:
-    """Makes records; it holds what is the same for all of them: topics, schema ids and constant headers."""
+    """Makes records; it holds what is the same for all of them: topics, schema ids and constant headers.
 
-    def __init__(self, *, event_schema_id: int, failed_schema_id: int, topic_prefix: str = "") -> None:
+    `origin` names this gateway on its records.
+    """
+
+    def __init__(
+        self, *, event_schema_id: int, failed_schema_id: int, origin: str = "", topic_prefix: str = ""
+    ) -> None:
         self._events_topic = topic_prefix + EVENTS_TOPIC
         self._failed_topic = topic_prefix + FAILED_TOPIC
         self._event_prefix = frame_prefix(event_schema_id)
         self._failed_prefix = frame_prefix(failed_schema_id)
-        self._event_headers = _constant_headers(EnrichedEvent.DESCRIPTOR.full_name)
-        self._failed_headers = _constant_headers(FailedEvent.DESCRIPTOR.full_name)
+        self._event_headers = _constant_headers(EnrichedEvent.DESCRIPTOR.full_name, origin)
+        self._failed_headers = _constant_headers(FailedEvent.DESCRIPTOR.full_name, origin)
 
     def event(self, item: Allowed, enrichment: bytes, decision: bytes) -> Record:
         """The record of an event for the events topic, keyed by its profile."""
@@ -100,8 +106,9 @@ class Encoder:
         )
 
 
-def _constant_headers(full_name: str) -> list[tuple[str, bytes]]:
+def _constant_headers(full_name: str, origin: str) -> list[tuple[str, bytes]]:
     return [
+        (ORIGIN_HEADER, origin.encode()),
         ("clew-schema", f"{full_name};{SCHEMA_VERSION}".encode()),
         ("ce_specversion", b"1.0"),
         ("content-type", b"application/protobuf"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from dataclasses import dataclass
 
 import grpc
@@ -14,11 +15,18 @@ from clew.collector.v1 import collector_service_pb2
 from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from clew.ledger.v1 import ledger_service_pb2
+from clew.ledger.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from gateway.admin.debug_service import EdgeDebugServicer
 from gateway.admin.directory import Directory
-from gateway.admin.opening import open_store
+from gateway.admin.opening import open_store as open_source_store
 from gateway.admin.service import SourceServicer
 from gateway.admission import Admission
+from gateway.claims.claims import Claims
+from gateway.claims.opening import open_store
+from gateway.claims.port import ClaimStore
+from gateway.claims.recovery import Recovery
+from gateway.claims.settings import ClaimsSettings
 from gateway.collect import Collector
 from gateway.encode import Encoder
 from gateway.http.cors import Cors
@@ -26,6 +34,8 @@ from gateway.http.limits import HttpLimits
 from gateway.http.message import Handler
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
+from gateway.ledger.gauges import add_gauges
+from gateway.ledger.service import LedgerServicer
 from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
@@ -45,7 +55,9 @@ from gateway.transcode.transcoder import Transcoder
 from gateway.upstreams import Upstreams
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
+from mesh.bus.kafka_tail import KafkaTail
 from mesh.bus.port import Bus
+from mesh.bus.tail import Tail
 from mesh.clock import SystemClock
 from mesh.errors import ClewError
 from mesh.logs import configure_logs
@@ -57,7 +69,7 @@ from mesh.telemetry import Telemetry, start_telemetry
 NAME = "gateway"
 SERVICES = [
     service.full_name
-    for file in (collector_service_pb2, source_service_pb2, edge_debug_service_pb2)
+    for file in (collector_service_pb2, source_service_pb2, edge_debug_service_pb2, ledger_service_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 _UPSTREAM_SECONDS = 10.0
@@ -72,26 +84,39 @@ class Gateway:
     pipeline: Pipeline
     transcoder: Transcoder
     upstreams: Upstreams
+    claims: Claims
+    recovery: Recovery
+    ledger: LedgerServicer
     bus: Bus
     admission: Admission
     tap: Tap
     http_limits: HttpLimits
 
     @classmethod
-    def build(cls, settings: GatewaySettings, sources: Sources, bus: Bus, telemetry: Telemetry) -> "Gateway":
+    def build(
+        cls,
+        settings: GatewaySettings,
+        sources: Sources,
+        store: ClaimStore,
+        kafka: tuple[Bus, Tail],
+        telemetry: Telemetry,
+    ) -> "Gateway":
         """Make the objects; nothing is bound yet."""
         registry = contracts_registry()
+        bus, tail = kafka
         upstreams = Upstreams.open(
             identity=settings.identity, consent=settings.consent, enrich=settings.enrich, telemetry=telemetry
         )
         encoder = Encoder(
             event_schema_id=registry.schema_id(EnrichedEvent.DESCRIPTOR.full_name),
             failed_schema_id=registry.schema_id(FailedEvent.DESCRIPTOR.full_name),
+            origin=store.owner,
         )
         stats = Stats(telemetry.meter)
         admission = Admission(sources, token_verifiers(settings, upstreams), {settings.issuer, *settings.admin_issuers})
         tap = Tap()
-        pipeline = Pipeline(upstreams, bus, encoder, telemetry.tracer, tap)
+        claims = Claims(store, bus, _end_process)
+        pipeline = Pipeline(upstreams, claims, encoder, telemetry.tracer, tap)
         limiter = Limiter(telemetry.meter, settings.default_limits, settings.bounds)
         collector = Collector(admission, limiter, pipeline, stats, request_seconds=settings.request_seconds, tap=tap)
         router = Router()
@@ -101,11 +126,25 @@ class Gateway:
         router.add("GET", "/v1/admin/stats", stats_handler(admission, stats))
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
-        add_health_routes(router, upstreams.not_ready)
+        add_health_routes(router, lambda: [*upstreams.not_ready(), *(() if claims.recovered else ("kafka",))])
+        add_gauges(telemetry.meter, claims)
         add_docs_routes(router)
         transcoder = rpc_transcoder(admission, upstreams, collector, telemetry.tracer, settings)
         router.serve_templates(transcoder.find)
-        return cls(router, collector, pipeline, transcoder, upstreams, bus, admission, tap, settings.http_limits)
+        return cls(
+            router=router,
+            collector=collector,
+            pipeline=pipeline,
+            transcoder=transcoder,
+            upstreams=upstreams,
+            claims=claims,
+            recovery=Recovery(claims, tail),
+            ledger=LedgerServicer(admission, claims),
+            bus=bus,
+            admission=admission,
+            tap=tap,
+            http_limits=settings.http_limits,
+        )
 
     def http_server(self) -> HttpServer:
         """The HTTP edge over the router, with CORS around it."""
@@ -119,12 +158,15 @@ class Gateway:
         add_CollectorServiceServicer_to_server(CollectorServicer(self.collector, clock), server)
         add_SourceServiceServicer_to_server(SourceServicer(directory, self.admission, clock), server)
         add_EdgeDebugServiceServicer_to_server(EdgeDebugServicer(self.tap, self.admission, clock), server)
+        add_LedgerServiceServicer_to_server(self.ledger, server)
 
     async def drain(self) -> None:
         """Finish what was taken, then let go of Kafka and the services."""
         await self.pipeline.drain()
         await self.bus.close()
         self.transcoder.close()
+        await self.recovery.close()
+        await self.claims.close()
         await self.upstreams.close()
 
 
@@ -135,9 +177,12 @@ async def serve() -> None:
     telemetry = start_telemetry(NAME, server_settings.data_dir, os.environ)
     # Before anything connects: what is wrong with a file shall not be told after what is wrong with the network.
     sources = Sources.load(settings.sources_file)
-    store = await open_store(settings.database, server_settings.data_dir)
-    directory = Directory(sources, store, SystemClock())
-    gateway = Gateway.build(settings, sources, KafkaBus(read_settings(KafkaSettings)), telemetry)
+    claims_settings, kafka = read_settings(ClaimsSettings), read_settings(KafkaSettings)
+    directory = Directory(
+        sources, await open_source_store(claims_settings.database, server_settings.data_dir), SystemClock()
+    )
+    store = await open_store(claims_settings, server_settings.data_dir)
+    gateway = Gateway.build(settings, sources, store, (KafkaBus(kafka), KafkaTail(kafka)), telemetry)
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
     gateway.register(server.server, directory)
@@ -157,8 +202,11 @@ async def serve() -> None:
 
 async def _connect(gateway: Gateway) -> None:
     """Wait for what is behind, a bounded time: a gateway whose services are down serves too, and answers 503."""
+    gateway.recovery.start()
     results = await asyncio.gather(
-        gateway.upstreams.wait_ready(_UPSTREAM_SECONDS), gateway.bus.check(), return_exceptions=True
+        gateway.upstreams.wait_ready(_UPSTREAM_SECONDS),
+        gateway.recovery.wait_begun(_UPSTREAM_SECONDS),
+        return_exceptions=True,
     )
     for failure in results:
         if isinstance(failure, ClewError):
@@ -183,6 +231,12 @@ async def _close_edge(gateway: Gateway, http: HttpServer, stop: asyncio.Event, s
     # Those who watch would hold up the drain to its last second.
     gateway.tap.close()
     await http.drain(seconds)
+
+
+def _end_process() -> None:
+    """Stop in order: others hold this gateway for dead, and only a new one may publish again."""
+    structlog.get_logger().error("this gateway's lease is lost: it ends, and must be started anew")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The data path, top to bottom.
 
-    edge -> decode -> admit -> [coalesce] -> resolve -> decide -> enrich -> publish
+    edge -> decode -> admit -> [coalesce] -> claim -> resolve -> decide -> enrich -> publish
 
 The edge, decode and admit run for each request (`gateway/http`, `gateway/decode`, `gateway/admission.py`); from
 coalesce on, the requests of
@@ -10,6 +10,7 @@ Failure policy, stage by stage:
 
 | stage   | when its service fails                                            |
 |---------|-------------------------------------------------------------------|
+| claim   | closed: an event that may have been published is not published   |
 | resolve | closed: nothing is acknowledged, the client is told to send again |
 | decide  | closed: an event that was not decided is not published            |
 | enrich  | closed: an event is published once, so it is published whole      |
@@ -33,17 +34,22 @@ from clew.enrich.v1.enrich_service_pb2 import BatchEnrichEventsRequest, Enrichme
 from clew.event.v1.event_pb2 import EVENT_TYPE_ALIAS
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
-from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
+from gateway.batch import Admitted, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
+from gateway.claims.claims import Claims
 from gateway.coalesce import Coalescer, Release
 from gateway.encode import Encoder, owned_events
+from gateway.ledger.tally import filtered
 from gateway.tap import Tap
 from gateway.upstreams import Upstreams
-from mesh.bus.port import Bus, DeliveryFailure, Record
+from mesh.bus.port import DeliveryFailure, Record
 from mesh.deadline import deadline_scope
 from mesh.errors import BusUnavailable, DeadlineExceeded, Internal, InvalidArgument
 
 _MAX_LINKS = 32
 _STAGE_SECONDS = 5.0
+# A copy takes over where the event before it failed; where that fails too, its client is told to send again.
+_TRIES = 2
+_FILTERED = filtered(FilterReason.FILTER_REASON_CONSENT)
 _IdentityKey = tuple[str, str, bool, str]
 AnswerT = TypeVar("AnswerT")
 _log = structlog.get_logger()
@@ -53,10 +59,10 @@ class Pipeline:
     """Carries admitted requests to Kafka, each workspace in its own sequence of batches."""
 
     def __init__(
-        self, upstreams: Upstreams, bus: Bus, encoder: Encoder, tracer: Tracer, tap: Tap | None = None
+        self, upstreams: Upstreams, claims: Claims, encoder: Encoder, tracer: Tracer, tap: Tap | None = None
     ) -> None:
         self._upstreams = upstreams
-        self._bus = bus
+        self._claims = claims
         self._encoder = encoder
         self._tracer = tracer
         self._tap = tap or Tap()
@@ -86,20 +92,46 @@ class Pipeline:
         try:
             async with asyncio.timeout(seconds):
                 with self._batch_span(admitted), deadline_scope(seconds, fresh=True):
-                    resolved = await self.resolve(admitted)
-                    if self._tap.open:
-                        self._tap.resolved(resolved)
-                    decided = await self.decide(resolved)
-                    if self._tap.open:
-                        self._tap.decided(decided)
-                    enriched = await self.enrich(decided)
-                    if self._tap.open:
-                        self._tap.enriched(enriched)
-                    await self.publish(enriched, release)
+                    await self._carry_admitted(admitted, release)
         except TimeoutError as error:
             raise DeadlineExceeded("the events were not acknowledged in time; send the same ones again") from error
 
-    async def resolve(self, batch: Admitted) -> Resolved:
+    async def _carry_admitted(self, admitted: Admitted, release: Release) -> None:
+        batch = admitted
+        unpublished: list[tuple[Submission, int]] = []
+        for _ in range(_TRIES):
+            claimed = await self.claim(batch)
+            await self._carry_claimed(claimed, release)
+            again = await self._claims.follow(claimed)
+            unpublished += claimed.unpublished
+            if again is None:
+                break
+            batch = again
+        else:
+            _give_up(batch)
+        if unpublished:
+            await self._claims.keep(unpublished)
+
+    async def _carry_claimed(self, claimed: Claimed, release: Release) -> None:
+        try:
+            resolved = await self.resolve(claimed)
+            if self._tap.open:
+                self._tap.resolved(resolved)
+            decided = await self.decide(resolved)
+            if self._tap.open:
+                self._tap.decided(decided)
+            enriched = await self.enrich(decided)
+            if self._tap.open:
+                self._tap.enriched(enriched)
+            await self.publish(enriched, release)
+        finally:
+            self._claims.release(claimed)
+
+    async def claim(self, batch: Admitted) -> Claimed:
+        """Is it new? An event that is on the topic already ends here; a copy of one that is under way waits for it."""
+        return await self._claims.claim(batch)
+
+    async def resolve(self, batch: Claimed) -> Resolved:
         """Who is it? Events that carry the same identifiers share one query."""
         if not batch.events:
             return Resolved(batch, [])
@@ -119,9 +151,9 @@ class Pipeline:
 
     async def decide(self, batch: Resolved) -> Decided:
         """Is it allowed? An event whose source collects for none of the allowed purposes ends here."""
-        events = batch.admitted.events
+        events = batch.claimed.events
         if not events:
-            return Decided(batch.admitted, [])
+            return Decided(batch.claimed, [])
         queries: dict[tuple[str, int], ConsentQuery] = {}
         keys: list[tuple[str, int]] = []
         # Named with the last result of a profile: what this very batch merged into it counts for all of its events.
@@ -137,7 +169,7 @@ class Pipeline:
                     merged_subjects=merged.get(identity.profile_id, ()),
                     category_preferences=preferences,
                 )
-        request = BatchCheckConsentsRequest(workspace=batch.admitted.workspace, items=queries.values())
+        request = BatchCheckConsentsRequest(workspace=batch.claimed.workspace, items=queries.values())
         response = await _answer("consent", self._upstreams.check(request, timeout=_STAGE_SECONDS))
         decisions = dict(zip(queries, response.decisions, strict=True))
         allowed: list[Allowed] = []
@@ -146,13 +178,13 @@ class Pipeline:
             if _permits(owned.submission, decision):
                 allowed.append(Allowed(owned, identity, decision))
             else:
-                _settle_filtered(owned)
-        return Decided(batch.admitted, allowed)
+                _settle_filtered(batch.claimed, owned)
+        return Decided(batch.claimed, allowed)
 
     async def enrich(self, batch: Decided) -> Enriched:
         """What else is known? Only what may be kept is looked at; events in the same circumstances share one query."""
         if not batch.allowed:
-            return Enriched(batch.admitted, [], [])
+            return Enriched(batch.claimed, [], [])
         queries: dict[tuple[str, str, str, str, str], int] = {}
         positions = [queries.setdefault(_circumstances(item.owned), len(queries)) for item in batch.allowed]
         request = BatchEnrichEventsRequest(
@@ -163,15 +195,17 @@ class Pipeline:
         )
         response = await _answer("enrich", self._upstreams.enrich_events(request, timeout=_STAGE_SECONDS))
         serialized = [result.SerializeToString() for result in response.results]
-        return Enriched(batch.admitted, batch.allowed, [serialized[position] for position in positions])
+        return Enriched(batch.claimed, batch.allowed, [serialized[position] for position in positions])
 
     async def publish(self, batch: Enriched, release: Release) -> None:
         """Hand everything to Kafka in order, let the next batch do so, then wait for the acknowledgements."""
         records, owners = self._records(batch)
         if not records:
+            # What is left to do, to count it or to wait for another copy, must not hold up the next batch.
+            release()
             return
         with self._publish_span(len(records)):
-            delivery = self._bus.produce(records)
+            delivery = self._claims.produce(batch.claimed, batch.allowed, records)
             # One visitor's events keep their order: what Kafka's producer has is not overtaken any more.
             release()
             # Cancelling a batch must not cancel the future that the bus is going to resolve.
@@ -181,7 +215,7 @@ class Pipeline:
         for item in batch.allowed:
             event, submission = item.owned
             submission.outcomes[event.index] = Outcome(event.message_id, VERDICT_ACCEPTED)
-        for submission in batch.admitted.submissions:
+        for submission in batch.claimed.submissions:
             _settle_rejected(submission)
 
     def _records(self, batch: Enriched) -> tuple[list[Record], list[Submission]]:
@@ -194,7 +228,7 @@ class Pipeline:
                 decision = decisions[id(item.decision)] = item.decision.SerializeToString()
             records.append(self._encoder.event(item, enrichment, decision))
             owners.append(item.owned.submission)
-        for submission in batch.admitted.submissions:
+        for submission in batch.claimed.submissions:
             for rejected in submission.decoded.rejected:
                 records.append(self._encoder.failed(rejected, submission))
                 owners.append(submission)
@@ -276,8 +310,9 @@ def _permits(submission: Submission, decision: ConsentDecision) -> bool:
     return not submission.source.purposes.isdisjoint(decision.granted_purposes)
 
 
-def _settle_filtered(owned: Owned) -> None:
+def _settle_filtered(claimed: Claimed, owned: Owned) -> None:
     event, submission = owned
+    claimed.unpublished.append((submission, _FILTERED))
     submission.outcomes[event.index] = Outcome(
         event.message_id,
         Verdict.VERDICT_FILTERED,
@@ -295,6 +330,12 @@ def _settle_rejected(submission: Submission) -> None:
             failure_reason=rejected.reason,
             detail=rejected.detail,
         )
+
+
+def _give_up(batch: Admitted) -> None:
+    """Refuse the requests of events whose other copy failed, and which failed themselves."""
+    for owned in batch.events:
+        owned.submission.error = BusUnavailable("an event was not acknowledged; send the same events again")
 
 
 def _fail(failures: list[DeliveryFailure], owners: list[Submission]) -> None:

@@ -35,12 +35,6 @@ class GatewaySettings:
         help="JSON list of sources that are not changed at run time:"
         " [{workspace, name, write_key_sha256, purposes?, limits?, allowed_origins?}]",
     )
-    database: str = setting(
-        "CLEW_DATABASE",
-        default="",
-        help="postgresql://USER:PASSWORD@HOST:PORT/NAME that gateways share; empty: a SQLite file in CLEW_DATA_DIR",
-        secret=True,
-    )
     http_host: str = setting("CLEW_HTTP_HOST", default="127.0.0.1", help="address that the HTTP edge listens on")
     http_port: int = setting("CLEW_HTTP_PORT", default=0, help="port of the HTTP edge; 0 takes a free one")
     public_url: str = setting(
@@ -127,8 +121,6 @@ class GatewaySettings:
                 raise ValueError(f"CLEW_{variable}: {target!r} is no HOST:PORT")
         if not 0 <= self.http_port <= MAX_PORT:
             raise ValueError(f"CLEW_HTTP_PORT: {self.http_port} is no port; use 0 to {MAX_PORT}, 0 for a free one")
-        if self.database and not self.database.startswith(("postgresql://", "postgres://")):
-            raise ValueError("CLEW_DATABASE: its value is no address like postgresql://user@host:5432/clew")
         if self.public_url and not _URL.fullmatch(self.public_url):
             raise ValueError(f"CLEW_PUBLIC_URL: {self.public_url!r} is no address like https://events.example")
         if not 1 <= self.request_seconds <= _MOST_REQUEST_SECONDS:

@@ -175,7 +175,7 @@ class Tap:
 
     def resolved(self, batch: Resolved) -> None:
         """Identity has answered."""
-        for owned, identity in zip(batch.admitted.events, batch.identities, strict=True):
+        for owned, identity in zip(batch.claimed.events, batch.identities, strict=True):
             if (notes := _notes(owned)) is not None:
                 notes.identity = identity
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from consent_svc.settings import ConsentSettings
 from enrich_svc.settings import EnrichSettings
+from gateway.claims.settings import ClaimsSettings
 from gateway.settings import GatewaySettings
 from identity_svc.settings import IdentitySettings
 from mesh.bus.embedded import EmbeddedSettings
@@ -21,6 +22,7 @@ SECTIONS: tuple[tuple[str, type], ...] = (
     ("Every process", ServerSettings),
     ("Every process: telemetry", TelemetrySettings),
     ("Gateway", GatewaySettings),
+    ("Gateway: messages and ledger", ClaimsSettings),
     ("Gateway: Kafka", KafkaSettings),
     ("identity_svc", IdentitySettings),
     ("consent_svc", ConsentSettings),

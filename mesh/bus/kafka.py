@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from mesh.bus.kafka_client import KafkaSettings, QuietLog, is_retriable, producer_config
-from mesh.bus.port import DeliveryFailure, Record
+from mesh.bus.kafka_client import KafkaSettings, QuietLog, is_certain, is_retriable, producer_config
+from mesh.bus.port import DeliveryFailure, Offsets, Partition, Record
 from mesh.errors import BusUnavailable
 
 _POLL_SECONDS: Final = 0.1
@@ -31,7 +31,7 @@ class _Batch:
     `expected`, which can but shrink. Whichever of them sees both equal says so; settling twice does no harm.
     """
 
-    __slots__ = ("expected", "failures", "future", "on_complete", "reported", "size")
+    __slots__ = ("expected", "failures", "future", "last", "on_complete", "reported", "size")
 
     def __init__(self, future: asyncio.Future[list[DeliveryFailure]], size: int, on_complete: Any) -> None:
         self.future = future
@@ -39,12 +39,16 @@ class _Batch:
         self.expected = size
         self.reported = 0
         self.failures: list[DeliveryFailure] = []
+        # The last acknowledged record of each partition: their offsets only rise.
+        self.last: dict[tuple[str | None, int | None], Message] = {}
         self.on_complete = on_complete
 
-    def report(self, index: int, error: KafkaError | None, _message: object) -> None:
+    def report(self, index: int, error: KafkaError | None, message: Message) -> None:
         """One record is acknowledged or failed; on the poll thread."""
-        if error is not None:
-            self.failures.append(DeliveryFailure(index, error.str(), is_retriable(error)))
+        if error is None:
+            self.last[message.topic(), message.partition()] = message
+        else:
+            self.failures.append(DeliveryFailure(index, error.str(), is_retriable(error), is_certain(error)))
         self.reported += 1
         if self.reported >= self.expected:
             self.on_complete(self)
@@ -79,6 +83,7 @@ class KafkaBus:
         self._log = structlog.get_logger("mesh.bus.kafka")
         self._loop = asyncio.get_running_loop()
         self._open: set[_Batch] = set()
+        self._acknowledged: dict[Partition, int] = {}
         self._in_flight = 0
         self._complete: list[_Batch] = []
         self._unreachable = False
@@ -92,6 +97,11 @@ class KafkaBus:
     def in_flight(self) -> int:
         """How many records are in batches whose futures have not resolved yet."""
         return self._in_flight
+
+    @property
+    def acknowledged(self) -> Offsets:
+        """How far acknowledgements reach; see `mesh.bus.port.Bus.acknowledged`."""
+        return self._acknowledged
 
     def produce(self, records: Sequence[Record]) -> asyncio.Future[list[DeliveryFailure]]:
         """Hand a batch to librdkafka; see `mesh.bus.port.Bus.produce`."""
@@ -132,15 +142,15 @@ class KafkaBus:
             except BufferError:
                 # The rest would fit or not by chance; refused together, it keeps its order.
                 rest = range(index, len(records))
-                refused.extend(DeliveryFailure(position, "the queue is full", retriable=True) for position in rest)
+                refused.extend(_refusal(position, "the queue is full") for position in rest)
                 break
             except KafkaException as exception:
                 error: KafkaError = exception.args[0]
-                refused.append(DeliveryFailure(index, error.str(), is_retriable(error)))
+                refused.append(DeliveryFailure(index, error.str(), is_retriable(error), certain=True))
         return refused
 
     def _refuse_all(self, records: Sequence[Record]) -> list[DeliveryFailure]:
-        return [DeliveryFailure(index, "the bus is closed", retriable=True) for index in range(len(records))]
+        return [_refusal(index, "the bus is closed") for index in range(len(records))]
 
     def _settle(self, batches: Sequence[_Batch]) -> None:
         """Resolve the futures of complete batches; on the loop's thread, harmless when done twice."""
@@ -149,9 +159,18 @@ class KafkaBus:
                 continue
             self._open.remove(batch)
             self._in_flight -= batch.size
+            self._note_acknowledged(batch)
             if not batch.future.done():
                 batch.failures.sort(key=lambda failure: failure.index)
                 batch.future.set_result(batch.failures)
+
+    def _note_acknowledged(self, batch: _Batch) -> None:
+        for (topic, partition), message in batch.last.items():
+            offset = message.offset()
+            if topic is None or partition is None or offset is None or offset < 0:
+                continue
+            reached = self._acknowledged
+            reached[topic, partition] = max(reached.get((topic, partition), 0), offset + 1)
 
     async def _finish(self) -> None:
         self._stop_thread = True
@@ -213,3 +232,8 @@ class KafkaBus:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._unreachable:  # noqa: SLF001
             self._unreachable = True
             self._log.warning("kafka unreachable", bootstrap=self._settings.bootstrap)
+
+
+def _refusal(index: int, detail: str) -> DeliveryFailure:
+    """A record that never left this process; it may pass later."""
+    return DeliveryFailure(index, detail, retriable=True, certain=True)

@@ -88,6 +88,37 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+# What of a properties file concerns every client; the rest is the producer's.
+_CONNECTION: Final = ("security.", "sasl.", "ssl.", "socket.", "broker.address.", "client.dns.", "metadata.")
+
+
+def consumer_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Properties for a reader that belongs to no group: how to connect stands in the properties file.
+
+    Raises:
+        OSError: The properties file cannot be read.
+        ValueError: A line of it is no NAME=VALUE.
+    """
+    properties = read_properties(settings.properties_file) if settings.properties_file else {}
+    return {
+        "client.id": "clew",
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
+        **{name: value for name, value in properties.items() if name.startswith(_CONNECTION)},
+        "bootstrap.servers": settings.bootstrap,
+        # Required by the client and never joined: partitions are assigned by hand, offsets are kept elsewhere.
+        "group.id": "clew-tail",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        # Retention may have taken what we want to begin with: then what is left is all there is.
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_uncommitted",
+        "fetch.wait.max.ms": 50,
+        "fetch.error.backoff.ms": 50,
+    }
+
+
 def read_properties(path: Path) -> dict[str, str]:
     """Read a properties file; empty lines and lines that begin with `#` are left out.
 
@@ -111,6 +142,11 @@ def read_properties(path: Path) -> dict[str, str]:
 def is_retriable(error: KafkaError) -> bool:
     """Whether the same record may succeed later: true unless the record itself is what was refused."""
     return error.code() not in _RECORD_ERRORS
+
+
+def is_certain(error: KafkaError) -> bool:
+    """Whether the record is stored nowhere for sure: it was the record itself that the broker refused."""
+    return error.code() in _RECORD_ERRORS
 
 
 class QuietLog:

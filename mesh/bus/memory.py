@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mesh.bus.port import DeliveryFailure, Record
+from mesh.bus.port import DeliveryFailure, Offsets, Partition, Record
 from mesh.errors import BusUnavailable
 
 
@@ -37,16 +37,32 @@ class MemoryBus:
         self._delivery_timeout_seconds = delivery_timeout_seconds
         self._topics: dict[str, list[Record]] = {}
         self._waiting: list[_Batch] = []
+        self._acknowledged: dict[Partition, int] = {}
         self._in_flight = 0
         self._stopped = False
         self._closed = False
         self._refuse: Callable[[Record], str | None] = lambda _record: None
         self._refuse_retriable = True
+        self._lose_answers = False
 
     @property
     def in_flight(self) -> int:
         """How many records are in batches whose futures have not resolved yet."""
         return self._in_flight
+
+    @property
+    def acknowledged(self) -> Offsets:
+        """See `mesh.bus.port.Bus.acknowledged`; every topic has one partition, 0."""
+        return self._acknowledged
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it acts as if the broker were gone."""
+        return self._stopped
+
+    def topics(self) -> list[str]:
+        """The topics that have been written to."""
+        return list(self._topics)
 
     def read(self, topic: str) -> list[Record]:
         """Every record of a topic, oldest first."""
@@ -66,6 +82,10 @@ class MemoryBus:
     def fail_when(self, refuse: Callable[[Record], str | None], *, retriable: bool = True) -> None:
         """Fail every record from now on for which `refuse` gives a detail; `lambda _: None` ends it."""
         self._refuse, self._refuse_retriable = refuse, retriable
+
+    def lose_answers(self, lose: bool = True) -> None:
+        """Store every record from now on and say that nobody answered: what a broken connection looks like."""
+        self._lose_answers = lose
 
     def produce(self, records: Sequence[Record]) -> asyncio.Future[list[DeliveryFailure]]:
         """Store a batch; see `mesh.bus.port.Bus.produce`."""
@@ -98,7 +118,9 @@ class MemoryBus:
         for index, record in enumerate(records):
             if len(batch.taken) >= room:
                 rest = range(index, len(records))
-                batch.failures.extend(DeliveryFailure(position, full, retriable=True) for position in rest)
+                batch.failures.extend(
+                    DeliveryFailure(position, full, retriable=True, certain=True) for position in rest
+                )
                 break
             failure = self._failure_of(index, record)
             if failure is None:
@@ -109,13 +131,18 @@ class MemoryBus:
 
     def _failure_of(self, index: int, record: Record) -> DeliveryFailure | None:
         if len(record.value) > self._max_record_bytes:
-            return DeliveryFailure(index, "the record is too large", retriable=False)
+            return DeliveryFailure(index, "the record is too large", retriable=False, certain=True)
         detail = self._refuse(record)
-        return None if detail is None else DeliveryFailure(index, detail, self._refuse_retriable)
+        return None if detail is None else DeliveryFailure(index, detail, self._refuse_retriable, certain=True)
 
     def _store(self, batch: _Batch) -> None:
         for record in batch.taken.values():
             self._topics.setdefault(record.topic, []).append(record)
+        if self._lose_answers:
+            batch.failures.extend(DeliveryFailure(index, "no answer in time", retriable=True) for index in batch.taken)
+        else:
+            for record in batch.taken.values():
+                self._acknowledged[record.topic, 0] = len(self._topics[record.topic])
         asyncio.get_running_loop().call_soon(self._resolve, batch)
 
     def _give_up(self, batch: _Batch, detail: str) -> None:

@@ -1,9 +1,14 @@
 """What a publisher may ask of the bus, whichever broker stands behind it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+Partition: TypeAlias = tuple[str, int]
+"""A topic's full name and the number of one of its partitions."""
+Offsets: TypeAlias = Mapping[Partition, int]
+"""For partitions, the offset of the record that comes next: every one below it is meant. An absent one is at 0."""
 
 
 @dataclass(slots=True)
@@ -33,12 +38,15 @@ class DeliveryFailure:
         detail: What went wrong, for people; it never holds the record's content.
         retriable: Whether the same record may succeed later (broker down, queue full); false when it never can
             (too large).
+        certain: Whether the record is on no topic for sure: it never left this process, or the broker refused it. A
+            record that was given up while it waited may have been stored, or be stored yet.
 
     """
 
     index: int
     detail: str
     retriable: bool
+    certain: bool = False
 
 
 class Bus(Protocol):
@@ -51,6 +59,15 @@ class Bus(Protocol):
     @property
     def in_flight(self) -> int:
         """How many records are in batches whose futures have not resolved yet."""
+        ...
+
+    @property
+    def acknowledged(self) -> Offsets:
+        """How far this publisher's acknowledgements reach in each partition.
+
+        It holds what stands in the results of all futures that have resolved. A record that is produced from now on
+        comes to stand at or above it.
+        """
         ...
 
     def produce(self, records: Sequence[Record]) -> asyncio.Future[list[DeliveryFailure]]:

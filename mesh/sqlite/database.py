@@ -88,7 +88,7 @@ class Database:
             raise StorageUnavailable("the database is closed")
         return self._reader
 
-    def fetch_all(self, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+    def fetch_all(self, sql: str, parameters: tuple[object, ...] | dict[str, object] = ()) -> list[Any]:
         """Run one SELECT and return all of its rows.
 
         Raises:

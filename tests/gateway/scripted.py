@@ -24,12 +24,17 @@ from clew.identity.v1.identifier_pb2 import Assurance
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceServicer, add_IdentityServiceServicer_to_server
 from clew.options.v1.privacy_pb2 import Purpose
 from gateway.batch import Submission
+from gateway.claims.claims import Claims
+from gateway.claims.port import ClaimStore
+from gateway.claims.recovery import Recovery
+from gateway.claims.sqlite import SqliteClaims
 from gateway.decode import decode_request
 from gateway.encode import Encoder
 from gateway.pipeline import Pipeline
 from gateway.sources import Source
 from gateway.upstreams import Upstreams
 from mesh.bus.memory import MemoryBus
+from mesh.bus.tail import MemoryTail
 from mesh.deadline import remaining
 from mesh.errors import ClewError
 from mesh.streams.server import StreamOf
@@ -172,6 +177,8 @@ class Stage:
     upstreams: Upstreams
     bus: MemoryBus
     recorder: Recorder
+    claims: Claims
+    recovery: Recovery
     pipeline: Pipeline
 
     def scripts(self) -> dict[str, Script[Any]]:
@@ -189,8 +196,8 @@ def _header(headers: list[tuple[str, bytes]], wanted: str) -> str:
 
 
 @asynccontextmanager
-async def running_stage(bus: MemoryBus | None = None) -> AsyncIterator[Stage]:
-    """Start the services on free ports, connect, and make a pipeline."""
+async def running_stage(bus: MemoryBus | None = None, store: ClaimStore | None = None) -> AsyncIterator[Stage]:
+    """Start the services on free ports, connect, and make a pipeline; without a store, on a temporary one."""
     who, may, more = ScriptedIdentity(), ScriptedConsent(), ScriptedEnrich()
     recorder, server_side = Recorder(), Recorder()
     async with running_mesh() as mesh:
@@ -208,11 +215,18 @@ async def running_stage(bus: MemoryBus | None = None) -> AsyncIterator[Stage]:
         )
         await upstreams.wait_ready(10)
         bus = bus or MemoryBus()
-        encoder = Encoder(event_schema_id=1, failed_schema_id=2)
-        pipeline = Pipeline(upstreams, bus, encoder, recorder.telemetry.tracer)
-        yield Stage(who, may, more, upstreams, bus, recorder, pipeline)
+        store = store or await SqliteClaims.open(None)
+        claims = Claims(store, bus)
+        recovery = Recovery(claims, MemoryTail(bus), settle_seconds=0.0)
+        recovery.start()
+        await recovery.wait_begun(5.0)
+        encoder = Encoder(event_schema_id=1, failed_schema_id=2, origin=store.owner)
+        pipeline = Pipeline(upstreams, claims, encoder, recorder.telemetry.tracer)
+        yield Stage(who, may, more, upstreams, bus, recorder, claims, recovery, pipeline)
         for script in (who.script, may.script, more.script):
             script.gate.set()
+        await recovery.close()
+        await claims.close()
         await upstreams.close()
 
 

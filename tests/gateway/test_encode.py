@@ -75,7 +75,7 @@ def _submission(*events: DecodedEvent, rejected: tuple[RejectedEvent, ...] = ())
 
 
 def _encoder() -> Encoder:
-    return Encoder(event_schema_id=258, failed_schema_id=259)
+    return Encoder(event_schema_id=258, failed_schema_id=259, origin="g-1")
 
 
 def _allowed(event: DecodedEvent, *, conflict: bool = False) -> Allowed:
@@ -121,6 +121,7 @@ def test_the_key_is_the_profile_and_the_headers_say_what_the_record_is() -> None
     assert record.topic == "clew.events.v1"
     assert record.key == PROFILE.encode()
     assert dict(record.headers) == {
+        "clew-gateway": b"g-1",
         "clew-schema": b"clew.event.v1.EnrichedEvent;1.0.0",
         "ce_specversion": b"1.0",
         "content-type": b"application/protobuf",

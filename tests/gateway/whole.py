@@ -15,6 +15,7 @@ from opentelemetry.trace import NoOpTracer
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.admission import Admission
+from gateway.claims.claims import Claims
 from gateway.collect import Collector
 from gateway.encode import Encoder
 from gateway.http.message import Headers, Request
@@ -28,6 +29,7 @@ from gateway.upstreams import Upstreams
 from mesh.bus.memory import MemoryBus
 from mesh.jwt import IssuerVerifiers
 from mesh.validation import validate
+from tests.gateway.memory_claims import MemoryClaims
 from tests.gateway.scripted import SOURCE, ScriptedConsent, ScriptedEnrich, ScriptedIdentity
 
 KEY = "k1"
@@ -95,8 +97,10 @@ class Whole:
     def __post_init__(self) -> None:
         sources = Sources({hash_key(key): source for key, source in self.sources.items()})
         admission = Admission(sources, IssuerVerifiers([]))
-        encoder = Encoder(event_schema_id=1, failed_schema_id=2)
-        pipeline = Pipeline(upstreams(), self.bus, encoder, NoOpTracer())
+        claims = Claims(MemoryClaims(), self.bus)
+        claims.begin("test", {})
+        encoder = Encoder(event_schema_id=1, failed_schema_id=2, origin="test")
+        pipeline = Pipeline(upstreams(), claims, encoder, NoOpTracer())
         stats = Stats(NoOpMeter("test"))
         self.collector = Collector(admission, self.limiter, pipeline, stats, request_seconds=5.0)
         for path in PATHS:

@@ -22,6 +22,7 @@ from enrich_svc.client import ClientReader
 from enrich_svc.enrichment import Enricher
 from enrich_svc.geo import Geographer
 from enrich_svc.service import EnrichServicer
+from gateway.claims.sqlite import SqliteClaims
 from gateway.main import Gateway
 from gateway.settings import GatewaySettings
 from gateway.sources import Source, Sources, hash_key
@@ -30,6 +31,7 @@ from identity_svc.service import IdentityServicer
 from identity_svc.store import SqliteIdentityStore
 from identity_svc.tokens import TokenIssuer
 from mesh.bus.memory import MemoryBus
+from mesh.bus.tail import MemoryTail
 from mesh.clock import SystemClock
 from mesh.jwt import Signer
 from tests.mesh.rpc import Recorder, running_mesh
@@ -90,7 +92,10 @@ async def running_gateway() -> AsyncIterator[RunningGateway]:
         who_at, may_at, more_at = (f"127.0.0.1:{port}" for _, port in started)
         settings = GatewaySettings(who_at, may_at, more_at, Path("no file"))
         source = Source("main", "default", frozenset(number for number in Purpose.values() if number))
-        gateway = Gateway.build(settings, Sources({hash_key(WRITE_KEY): source}), bus, recorder.telemetry)
+        sources, store = Sources({hash_key(WRITE_KEY): source}), await SqliteClaims.open(None)
+        gateway = Gateway.build(settings, sources, store, (bus, MemoryTail(bus)), recorder.telemetry)
+        gateway.recovery.start()
+        await gateway.recovery.wait_begun(5.0)
         await gateway.upstreams.wait_ready(10)
         http = gateway.http_server()
         port = await http.start("127.0.0.1", 0)

@@ -1,0 +1,184 @@
+"""What a gateway has learnt and the store does not know yet: gathered, and written behind the requests in groups.
+
+A published message need not be durable here before its request is answered: it is on the topic, and a restart reads it
+back from there. What is on no topic is answered once its count is durable (`kept`).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from gateway.claims.claim import Claim
+from gateway.claims.errors import LeaseLost
+from gateway.claims.port import Changes, ClaimStore
+from gateway.ledger.tally import Tally
+from mesh.bus.port import Offsets
+from mesh.errors import StorageUnavailable
+
+GATHER_SECONDS: Final = 0.02
+"""How long changes that nobody waits for gather company before they are written."""
+_RETRY_SECONDS: Final = 0.5
+MAX_RECENT: Final = 200_000
+"""Most messages that may be published and not durable here; more are refused, for memory is bounded."""
+
+Released = list[tuple[Claim, list[bytes]]]
+
+
+class Journal:
+    """Writes changes behind, in the order in which they became known.
+
+    Args:
+        store: Where to.
+        position: Tells the offsets below which everything is accounted for once all changes of now are durable, and of
+            which cluster they are.
+        released: Called with what was released once the store knows.
+        lost: Called once when the store says that this gateway's lease is lost.
+    """
+
+    def __init__(
+        self,
+        store: ClaimStore,
+        position: Callable[[], tuple[str, Offsets]],
+        released: Callable[[Released], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._position = position
+        self._on_released = released
+        self._on_lost = lost
+        self._log = structlog.get_logger("gateway.claims")
+        self._changes = Changes()
+        self._released: Released = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._hurry = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self._failing = False
+        self._stopped = False
+        self.recent: set[bytes] = set()
+        """Keys that are published and not durable yet."""
+
+    def publish(self, keys: Sequence[bytes]) -> None:
+        """Messages are on the events topic."""
+        self.recent.update(keys)
+        self._changes.published += keys
+        self._start()
+
+    def reject(self, keys: Sequence[bytes]) -> None:
+        """Records are on the failed topic."""
+        self._changes.rejected += keys
+        self._start()
+
+    def release(self, claim: Claim, keys: list[bytes]) -> None:
+        """Claimed messages are on no topic."""
+        self._released.append((claim, keys))
+        self._start()
+
+    @property
+    def tally(self) -> Tally:
+        """Counts that are not durable yet, to be added to; `kept` or another change writes them."""
+        return self._changes.tally
+
+    async def kept(self) -> None:
+        """Return once everything until now is durable.
+
+        Raises:
+            StorageUnavailable: It will not be: the journal is closed.
+        """
+        if self._stopped:
+            raise StorageUnavailable("the gateway's store is closed")
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._hurry.set()
+        self._start()
+        await done
+
+    async def close(self) -> None:
+        """Write what there is, once, and take no more."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._hurry.set()
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+        with suppress(StorageUnavailable):
+            await self._write_once()
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(StorageUnavailable("the gateway's store is closed"))
+        self._waiting.clear()
+
+    def _start(self) -> None:
+        if self._writing is None and not self._stopped:
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+            self._writing.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("the ledger could not be written", problem=repr(error))
+        # What came between the last look and the end of the task.
+        if self.pending:
+            self._start()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything that the store does not know."""
+        changes = self._changes
+        return bool(changes.published or changes.rejected or changes.tally or self._released or self._waiting)
+
+    async def _write(self) -> None:
+        while self.pending and not self._stopped:
+            await self._gather(GATHER_SECONDS)
+            try:
+                await self._write_once()
+            except LeaseLost:
+                self._stopped = True
+                self._refuse_waiting()
+                self._on_lost()
+            except StorageUnavailable as error:
+                if not self._failing:
+                    self._failing = True
+                    self._log.error("the ledger cannot be written; trying on", problem=str(error))
+                self._hurry.clear()
+                await self._gather(_RETRY_SECONDS)
+
+    async def _gather(self, seconds: float) -> None:
+        if not self._hurry.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    async def _write_once(self) -> None:
+        """Write all changes of now; they stay when that fails."""
+        changes, self._changes = self._changes, Changes()
+        released, self._released = self._released, []
+        waiting, self._waiting = self._waiting, []
+        self._hurry.clear()
+        changes.released = [key for _, keys in released for key in keys]
+        changes.cluster, changes.lows = self._position()
+        try:
+            await self._store.apply(changes)
+        except BaseException:
+            self._put_back(changes, released, waiting)
+            raise
+        self._failing = False
+        self.recent.difference_update(changes.published)
+        self._on_released(released)
+        for done in waiting:
+            if not done.done():
+                done.set_result(None)
+
+    def _put_back(self, changes: Changes, released: Released, waiting: list[asyncio.Future[None]]) -> None:
+        later = self._changes
+        changes.published += later.published
+        changes.rejected += later.rejected
+        for cell, count in later.tally.items():
+            changes.tally[cell] = changes.tally.get(cell, 0) + count
+        self._changes = changes
+        self._released = released + self._released
+        self._waiting = waiting + self._waiting
