@@ -35,7 +35,7 @@ from clew.event.v1.event_pb2 import EVENT_TYPE_ALIAS
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
 from gateway.batch import Admitted, Allowed, Decided, Enriched, Outcome, Owned, Resolved, Submission
-from gateway.coalesce import Coalescer, Turn
+from gateway.coalesce import Coalescer, Company, Turn
 from gateway.encode import Encoder, owned_events
 from gateway.upstreams import Upstreams
 from mesh.bus.port import Bus, DeliveryFailure, Record
@@ -59,6 +59,7 @@ class Pipeline:
         self._encoder = encoder
         self._tracer = tracer
         self._coalescers: dict[str, Coalescer[Submission]] = {}
+        self._company = Company()
 
     async def submit(self, submission: Submission) -> None:
         """Carry one request; on return it has an outcome for each event.
@@ -69,7 +70,7 @@ class Pipeline:
         workspace = submission.source.workspace
         coalescer = self._coalescers.get(workspace)
         if coalescer is None:
-            coalescer = self._coalescers[workspace] = Coalescer(self._carry)
+            coalescer = self._coalescers[workspace] = Coalescer(self._carry, company=self._company)
         await coalescer.submit(submission)
         if submission.error is not None:
             raise submission.error
