@@ -61,7 +61,7 @@ def running_mesh(noisy_rate: float) -> Iterator[Mesh]:
             for name, key in keys.items()
         ]
         if noisy_rate:
-            entries[1]["limits"] = {"events_per_second": noisy_rate, "burst": max(1, round(noisy_rate / 5))}
+            entries[1]["limits"] = {"events_per_second": noisy_rate, "burst": max(1, round(noisy_rate / 2))}
         write_private(layout.sources, json.loads(layout.sources.read_text()) + entries)
         command = [sys.executable, "-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
         with started(command, {}) as (_, endpoints):
@@ -121,7 +121,7 @@ def main() -> None:
     rate = max(10.0, round(capacity * NOISY_SHARE))
     scenes = (
         Scene("alone", "", 0),
-        Scene(f"a noisy one at its rate, {rate:,.0f}/s", "noisy", rate * 0.95),
+        Scene(f"a noisy one at its rate, {rate:,.0f}/s", "noisy", rate * 0.9),
         Scene(f"at {OVERLOAD} times its rate", "noisy", rate * OVERLOAD),
         Scene(f"without a rate, at {OVERLOAD} times the capacity", "greedy", capacity * OVERLOAD),
     )

@@ -123,10 +123,10 @@ class Company:
         self._until = 0.0
 
     def note(self, queue: object, now: float, *, mixed: bool) -> None:
-        """A batch of that queue leaves; `mixed`: it is not of the same source as all of it and of the one before."""
-        if mixed or self._last is not queue:
-            self._last = queue
+        """A batch of that queue leaves; `mixed`: it is of several sources, or of another one than the queue's last."""
+        if mixed or (self._last is not None and self._last is not queue):
             self._until = now + SHARED_SECONDS
+        self._last = queue
 
     def kept(self, now: float) -> bool:
         """Whether there is company now."""

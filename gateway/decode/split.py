@@ -25,16 +25,17 @@ _FILLER: Final = rb'[^"{}\[\],\\]++|' + _GOOD_STRING + rb'|\\.?+|"'
 _BETWEEN = re.compile(rb"(?>(?:" + _FILLER + rb")*)([{}\[\],])", re.DOTALL)
 _WITHIN = re.compile(rb"(?>(?:" + _FILLER + rb"|,(?!\s*+\{))*)([{}\[\],])", re.DOTALL)
 _BATCH_ARRAY = re.compile(rb'"batch"\s*+:\s*+\[')
+_BLANK_END = re.compile(rb"\s*+\Z")
 _OPENER: Final = {ord("}"): ord("{"), ord("]"): ord("[")}
 # A batch of 4 MB has some 100,000 brackets. More cost more time than a broken body is worth.
-_MOST_STEPS: Final = 250_000
+_MOST_STEPS: Final = 125_000
 _MOST_CANDIDATES: Final = 8
 # Places at which the batch could end that are looked into; any after them is taken as it comes.
 _MOST_ENDS: Final = 64
 
 
-_CanEnd = Callable[[bytes], bool]
-"""Whether what follows the closing bracket of the events can be the end of the body."""
+_CanEnd = Callable[[bytes, int], bool]
+"""Whether what follows the closing bracket of the events, from a position on, can be the end of the body."""
 
 
 class _Scanner:
@@ -46,6 +47,11 @@ class _Scanner:
         self._can_end = can_end
         self._steps = 0
         self._ends = 0
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the scan ended before the body did: another would end there too."""
+        return _BETWEEN.match(self._body, self._position) is not None
 
     def elements(self) -> tuple[list[bytes], int]:
         """Split the array that begins before the position; answer its elements and where it ends."""
@@ -71,6 +77,8 @@ class _Scanner:
             token = self._next(_WITHIN)
             if token in b"{[":
                 opened += token
+                if len(opened) > MAX_EVENT_BYTES:
+                    raise _no_end(self._position)
             elif token == b",":
                 if opened[-1] == _OPENER[ord("}")]:
                     self._position -= 1
@@ -82,13 +90,13 @@ class _Scanner:
 
     def _at_end(self) -> bool:
         self._ends += 1
-        return self._ends > _MOST_ENDS or self._can_end(self._body[self._position :])
+        return self._ends > _MOST_ENDS or self._can_end(self._body, self._position)
 
     def _next(self, pattern: re.Pattern[bytes]) -> bytes:
         match = pattern.match(self._body, self._position)
         self._steps += 1
         if match is None or self._steps > _MOST_STEPS:
-            raise UnreadableBody(f"JSON is malformed at byte {self._position}: the batch has no end")
+            raise _no_end(self._position)
         self._position = match.end()
         return match[1]
 
@@ -125,25 +133,32 @@ def split_array(body: bytes) -> list[bytes]:
 
 def _scan(body: bytes, begin: int, can_end: _CanEnd) -> tuple[list[bytes], int]:
     """The elements of the array that begins there, and its end; where none fits, the first closing bracket is it."""
+    scanner = _Scanner(body, begin, can_end)
     try:
-        return _Scanner(body, begin, can_end).elements()
+        return scanner.elements()
     except UnreadableBody:
-        return _Scanner(body, begin, lambda _: True).elements()
+        if scanner.gave_up:
+            raise
+    return _Scanner(body, begin, lambda _, __: True).elements()
 
 
-def _ends_batch(rest: bytes) -> bool:
+def _no_end(position: int) -> UnreadableBody:
+    return UnreadableBody(f"JSON is malformed at byte {position}: the batch has no end")
+
+
+def _ends_batch(body: bytes, begin: int) -> bool:
     """Whether only members beside the batch follow, and the end of the object."""
-    if len(rest) > MAX_EVENT_BYTES:
+    if len(body) - begin > MAX_EVENT_BYTES:
         return False
     try:
-        MEMBERS.decode(b'{"":0' + rest)
+        MEMBERS.decode(b'{"":0' + body[begin:])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
     return True
 
 
-def _ends_array(rest: bytes) -> bool:
-    return not rest or rest.isspace()
+def _ends_array(body: bytes, begin: int) -> bool:
+    return _BLANK_END.match(body, begin) is not None
 
 
 def _close(opened: bytearray, closer: bytes) -> bool:

@@ -296,9 +296,6 @@ async def test_batches_stay_small_while_several_sources_send() -> None:
     carrier, now = Carrier(), 100.0
     coalescer = Coalescer(carrier.run, max_count=20, max_shared_count=5, clock=lambda: now)
     busy = [Item(str(number), deadline=float("inf")) for number in range(21)]
-    now += SHARED_SECONDS
-    await _batch_sizes(coalescer, carrier, busy[:2])
-    now += SHARED_SECONDS
     assert await _batch_sizes(coalescer, carrier, busy) == [20]
     quiet = Item("quiet", flow="quiet", deadline=float("inf"))
     assert await _batch_sizes(coalescer, carrier, [*busy, quiet]) == [20, 1]
