@@ -4,12 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # 0 takes a free one; the address is printed.
 KAFKA_PORT ?= 0
+# How long `make fuzz` takes for each target.
+SECONDS ?= 60
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check proto kafka bench lock clean
+.PHONY: help setup demo up test check fuzz proto kafka bench lock clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +46,9 @@ proto: $(READY) ## Regenerate gen/ from proto/
 
 kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)
 	@python tools/kafka/kafka.py start --port $(KAFKA_PORT)
+
+fuzz: $(READY) ## Fuzz the edge with atheris, SECONDS for each target
+	@python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(READY) ## Measure clew beside a typical service, in one interleaved run
 	@python -m bench.run

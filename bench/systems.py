@@ -40,7 +40,7 @@ def running_systems(names: tuple[str, ...], kafka: str) -> Iterator[list[System]
 def _clew(name: str, kafka: str, env: Mapping[str, str]) -> Iterator[System]:
     with tempfile.TemporaryDirectory(prefix="clew-bench-") as folder:
         command = [sys.executable, "-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
-        with _started([*command, *(["--kafka", kafka] if kafka else [])], env) as (process, endpoints):
+        with started([*command, *(["--kafka", kafka] if kafka else [])], env) as (process, endpoints):
             found = children(process.pid)
             pids = {module.removesuffix("_svc"): pid for module, pid in found.items() if not module.startswith("mesh")}
             yield System(name, str(endpoints["http"]), str(endpoints["write_key"]), pids)
@@ -54,14 +54,15 @@ def _typical(name: str, kafka: str, env: Mapping[str, str]) -> Iterator[System]:
             stack.callback(broker.wait)
             stack.callback(broker.terminate)
         command = [sys.executable, "-m", "bench.typical", "--kafka", kafka, "--topic", f"{name}.events.v1"]
-        _, endpoints = stack.enter_context(_started(command, env))
+        _, endpoints = stack.enter_context(started(command, env))
         pids = endpoints["pids"]
         assert isinstance(pids, dict)
         yield System(name, str(endpoints["http"]), str(endpoints["write_key"]), pids)
 
 
 @contextmanager
-def _started(command: list[str], env: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
+def started(command: list[str], env: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
+    """Start a process that says where it serves in its first line, as JSON; it is terminated at the end."""
     environ = {**os.environ, **env, "PYTHONPATH": f"{ROOT / 'gen'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ, cwd=ROOT

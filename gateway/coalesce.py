@@ -79,6 +79,26 @@ class _Flight(Generic[ItemT]):
         self.waiting = len(members)
 
 
+class Company:
+    """Whether more than one source has sent lately, over all queues that share it."""
+
+    __slots__ = ("_last", "_until")
+
+    def __init__(self) -> None:
+        self._last: object = None
+        self._until = 0.0
+
+    def note(self, queue: object, now: float, *, mixed: bool) -> None:
+        """A batch of that queue leaves; `mixed`: it is of several sources, or of another one than the queue's last."""
+        if mixed or (self._last is not None and self._last is not queue):
+            self._until = now + SHARED_SECONDS
+        self._last = queue
+
+    def kept(self, now: float) -> bool:
+        """Whether there is company now."""
+        return now < self._until
+
+
 class Coalescer(Generic[ItemT]):
     """Joins the items of concurrent callers into batches, in order of arrival.
 
@@ -86,7 +106,7 @@ class Coalescer(Generic[ItemT]):
     once. These are the last bounds of memory; `gateway/limits` refuses before them, and by source.
 
     While more than one source sends, a batch has at most `max_shared_count` events: one event of a quiet source is not
-    to wait for a thousand of a busy one, before it or beside it.
+    to wait for a thousand of a busy one, before it or beside it. `company` tells of sources in other queues.
     """
 
     def __init__(
@@ -98,9 +118,11 @@ class Coalescer(Generic[ItemT]):
         max_bytes: int = 4 << 20,
         max_waiting: int = 20_000,
         max_waiting_bytes: int = 64 << 20,
+        company: Company | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
+        self._company = company or Company()
         self._clock = clock
         self._max_count = max_count
         self._max_shared_count = min(max_shared_count, max_count)
@@ -108,7 +130,6 @@ class Coalescer(Generic[ItemT]):
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._queue: FairQueue[_Waiting[ItemT]] = FairQueue()
-        self._shared_until = 0.0
         self._under_way = False
         self._flights: set[_Flight[ItemT]] = set()
 
@@ -174,10 +195,9 @@ class Coalescer(Generic[ItemT]):
         queue, latest = self._queue, now + LEAST_SECONDS
         members: list[_Waiting[ItemT]] = []
         while queue and not members:
-            shared = now < self._shared_until
-            taken = queue.take(self._max_shared_count if shared else self._max_count, self._max_bytes)
-            if queue.mixed:
-                self._shared_until = now + SHARED_SECONDS
+            max_count = self._max_shared_count if self._company.kept(now) else self._max_count
+            taken = queue.take(max_count, self._max_bytes)
+            self._company.note(queue, now, mixed=queue.mixed)
             for waiting in taken:
                 if waiting.item.deadline < latest:
                     waiting.done.set_exception(DeadlineExceeded("no time was left; send the same events again"))

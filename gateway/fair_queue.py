@@ -70,7 +70,7 @@ class FairQueue(Generic[EntryT]):
         self.size = 0
         """Bytes."""
         self.mixed = False
-        """Whether the last batch held what is not of the same source as all of it and of the batch before."""
+        """Whether the last batch was of several sources, or of another one than the batch before."""
 
     def __bool__(self) -> bool:
         return bool(self._round)
@@ -108,7 +108,7 @@ class FairQueue(Generic[EntryT]):
     def take(self, max_count: int, max_bytes: int) -> list[EntryT]:
         """The next entries that fit into one batch, in order of arrival. One that alone exceeds the bounds is alone."""
         only = self._round[0].key if len(self._round) == 1 else None
-        self.mixed = len(self._round) > 1 or (only is not None and only != self._last)
+        self.mixed = len(self._round) > 1 or (self._last is not None and only != self._last)
         self._last = only
         if self.count <= max_count and self.size <= max_bytes:
             return self._take_all()

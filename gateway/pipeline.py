@@ -36,7 +36,7 @@ from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
 from gateway.batch import Admitted, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.claims.claims import Claims
-from gateway.coalesce import Coalescer, Release
+from gateway.coalesce import Coalescer, Company, Release
 from gateway.encode import Encoder, owned_events
 from gateway.ledger.tally import filtered
 from gateway.tap import Tap
@@ -67,6 +67,7 @@ class Pipeline:
         self._tracer = tracer
         self._tap = tap or Tap()
         self._coalescers: dict[str, Coalescer[Submission]] = {}
+        self._company = Company()
 
     async def submit(self, submission: Submission) -> None:
         """Carry one request; on return it has an outcome for each event.
@@ -77,7 +78,7 @@ class Pipeline:
         workspace = submission.source.workspace
         coalescer = self._coalescers.get(workspace)
         if coalescer is None:
-            coalescer = self._coalescers[workspace] = Coalescer(self._carry)
+            coalescer = self._coalescers[workspace] = Coalescer(self._carry, company=self._company)
         await coalescer.submit(submission)
         if submission.error is not None:
             raise submission.error

@@ -195,13 +195,13 @@ class Limiter:
         self._refused.add(count, {"workspace": source.workspace, "source": source.name, "cause": cause})
 
     def _forget(self, now_ns: int) -> None:
-        """Forget sources that would be let in as if they were new; if none is, the half that was seen first.
+        """Forget sources that would be let in as if they were new; where too few are, also those seen first.
 
         What is in the pipeline is never forgotten; there are fewer of those than events that it may hold.
         """
         idle = [key for key, standing in self._standings.items() if not standing.in_flight]
         full = [key for key in idle if self._standings[key].tat_ns <= now_ns]
-        for key in full or idle[: max(1, len(idle) // 2)]:
+        for key in full if 2 * len(full) > len(idle) else idle[: max(1, len(idle) // 2)]:
             del self._standings[key]
 
     def _observations(self, _: CallbackOptions) -> list[Observation]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.coalesce import Coalescer, Release
+from gateway.coalesce import SHARED_SECONDS, Coalescer, Company, Release
 from mesh.errors import DeadlineExceeded, Overloaded
 
 
@@ -256,3 +256,38 @@ async def test_an_item_whose_time_is_over_when_a_batch_could_take_it_is_refused(
     with pytest.raises(DeadlineExceeded):
         await late
     assert carrier.batches == [["a"]]
+
+
+async def _batch_sizes(coalescer: Coalescer[Item], carrier: Carrier, items: list[Item]) -> list[int]:
+    """Carry a lone item, and the others once it is under way; how many events each of the further batches had."""
+    before = len(carrier.batches)
+    calls = await _submit(coalescer, *items)
+    while not all(call.done() for call in calls):
+        carrier.gates[-1].set()
+        await _settle()
+    return [len(batch) for batch in carrier.batches[before + 1 :]]
+
+
+async def test_batches_stay_small_while_several_sources_send() -> None:
+    """One event of a quiet source is not carried beside a thousand of a busy one; alone, that one fills its batches."""
+    carrier, now = Carrier(), 100.0
+    coalescer = Coalescer(carrier.run, max_count=20, max_shared_count=5, clock=lambda: now)
+    busy = [Item(str(number), deadline=float("inf")) for number in range(21)]
+    assert await _batch_sizes(coalescer, carrier, busy) == [20]
+    quiet = Item("quiet", flow="quiet", deadline=float("inf"))
+    assert await _batch_sizes(coalescer, carrier, [*busy, quiet]) == [20, 1]
+    assert await _batch_sizes(coalescer, carrier, busy) == [5, 5, 5, 5]
+    now += SHARED_SECONDS
+    assert await _batch_sizes(coalescer, carrier, busy) == [20]
+
+
+async def test_sources_of_other_queues_are_company_too() -> None:
+    """Workspaces have queues of their own and share the processes behind: a busy one makes room for a quiet one."""
+    now, carrier, company = 100.0, Carrier(), Company()
+    first, second = (
+        Coalescer(carrier.run, max_count=20, max_shared_count=5, company=company, clock=lambda: now) for _ in range(2)
+    )
+    busy = [Item(str(number), deadline=float("inf")) for number in range(11)]
+    await _batch_sizes(first, carrier, busy[:1])
+    await _batch_sizes(second, carrier, busy[:1])
+    assert await _batch_sizes(first, carrier, busy) == [5, 5]

@@ -24,7 +24,7 @@ from gateway.admission import Admission
 from gateway.collect import Collector
 from gateway.limits.limiter import Limiter
 from gateway.service import CollectorServicer, _peer_ip
-from gateway.sources import Sources, hash_key
+from gateway.sources import Source, SourceLimits, Sources, hash_key
 from gateway.stats import Stats
 from mesh.clock import FixedClock
 from mesh.errors import StorageUnavailable
@@ -51,7 +51,8 @@ def stage(grpc_loop: BackgroundLoop) -> Iterator[Stage]:  # noqa: F811 - pytest 
 def grpc_servicer(stage: Stage) -> CollectorServicer:
     """The servicer that pytest-grpc serves."""
     tokens = IssuerVerifiers([Verifier("https://clew.test", "clew", JwksSource.fixed(SIGNER.jwks()))])
-    admission = Admission(Sources({hash_key("k1"): SOURCE}), tokens)
+    slow = Source("shop", "slow", SOURCE.purposes, SourceLimits(0.01, 1))
+    admission = Admission(Sources({hash_key("k1"): SOURCE, hash_key("slow"): slow}), tokens)
     collector = Collector(
         admission,
         Limiter(stage.recorder.telemetry.meter),
@@ -210,3 +211,15 @@ def test_numbers_in_properties_keep_every_digit(grpc_stub: Any, stage: Stage) ->
 def test_the_address_of_a_peer(peer: str, address: str) -> None:
     """What gRPC calls a peer, as an address; other transports have none."""
     assert _peer_ip(peer) == address
+
+
+def test_a_source_that_sends_too_much_is_told_so(grpc_stub: Any, stage: Stage) -> None:
+    """RESOURCE_EXHAUSTED with the reason, for events beyond its rate; none of them is published."""
+    metadata = (("x-write-key", "slow"),)
+    assert len(collect(grpc_stub, track("slow-1"), metadata=metadata)) == 1
+    assert refusal(grpc_stub, track("slow-2"), metadata=metadata) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "ERROR_REASON_RATE_LIMITED",
+    )
+    assert "slow-1" in stage.published()
+    assert "slow-2" not in stage.published()
