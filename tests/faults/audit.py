@@ -4,6 +4,7 @@ A client's message is *accepted*, *rejected* or *filtered* once an answer 200 sa
 for it says that the event is on the topic. What was never acknowledged may be there or not, but not twice.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -50,6 +51,11 @@ class Claims:
         """Messages whose fate a client was told."""
         return len(self.accepted) + len(self.rejected) + len(self.filtered)
 
+    @property
+    def unanswered(self) -> set[str]:
+        """Messages whose fate nobody was told."""
+        return self.sent - self.accepted.keys() - self.rejected.keys() - self.filtered.keys()
+
     def tell(self, message_id: str, verdict: str, moment: float) -> None:
         """Note an acknowledgement.
 
@@ -68,8 +74,16 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
+class Double:
+    """A message that stands more than once: the kill that explains it, and the seconds from the kill to each record."""
+
+    cause: str
+    seconds: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """What is wrong, message by message, each with the process whose kill explains it as far as can be told.
+    """What is wrong, message by message, with the process whose kill explains it as far as can be told.
 
     Attributes:
         lost: Accepted, and not on the events topic; or rejected, and not on the failed topic.
@@ -80,7 +94,7 @@ class Findings:
     """
 
     lost: dict[str, str]
-    doubled: dict[str, str]
+    doubled: dict[str, Double]
     leaked: list[str]
     strangers: list[str]
     failed_again: int
@@ -92,26 +106,26 @@ def audit(claims: Claims, events: Copies, failed: Copies, kills: Sequence[Kill])
     lost |= {name: at for name, at in claims.rejected.items() if name not in failed}
     refused = claims.filtered.keys() | claims.rejected.keys()
     return Findings(
-        lost={name: blame(kills, at, None) for name, at in lost.items()},
-        doubled={name: _blame_copies(kills, copies) for name, copies in events.items() if len(copies) > 1},
+        lost={name: _target(blame(kills, at)) for name, at in lost.items()},
+        doubled={name: _double(kills, copies) for name, copies in events.items() if len(copies) > 1},
         leaked=sorted(refused & events.keys()),
         strangers=sorted(events.keys() - claims.sent),
         failed_again=sum(len(copies) > 1 for copies in failed.values()),
     )
 
 
-def blame(kills: Iterable[Kill], start: float, end: float | None) -> str:
-    """The process that was killed last within a span of time or was down at its start; `NO_KILL` when none was.
-
-    Without an end the span is open: then it is the first such kill.
-    """
-    if end is None:
-        later = [kill for kill in kills if kill.end >= start]
-        return min(later, key=lambda kill: kill.start).target if later else NO_KILL
-    within = [kill for kill in kills if kill.start <= end and kill.end >= start]
-    return max(within, key=lambda kill: kill.start).target if within else NO_KILL
+def blame(kills: Iterable[Kill], moment: float, end: float = math.inf) -> Kill | None:
+    """The first kill, up to `end`, whose process was down at the moment or went down after it; None: there is none."""
+    under_way = (kill for kill in kills if kill.end >= moment and kill.start <= end)
+    return min(under_way, key=lambda kill: kill.start, default=None)
 
 
-def _blame_copies(kills: Iterable[Kill], copies: Sequence[Copy]) -> str:
-    moments = [copy.moment for copy in copies]
-    return blame(kills, min(moments), max(moments))
+def _target(kill: Kill | None) -> str:
+    return kill.target if kill else NO_KILL
+
+
+def _double(kills: Iterable[Kill], copies: Sequence[Copy]) -> Double:
+    """Put down to what came after the first record: that was stored, and its client was not told."""
+    moments = sorted(copy.moment for copy in copies)
+    kill = blame(kills, moments[0], moments[-1])
+    return Double(_target(kill), [round(moment - (kill.start if kill else moments[0]), 3) for moment in moments])

@@ -64,15 +64,15 @@ def _promise(name: str, pieces: Sequence[Piece]) -> list[object]:
         sum(len(piece.recoveries) for piece in pieces),
         sum(sum(piece.sent.values()) for piece in pieces),
         sum(piece.acknowledged for piece in pieces),
-        _with_causes(piece.lost for piece in pieces),
-        _with_causes(piece.doubled for piece in pieces),
+        _with_causes(cause for piece in pieces for cause in piece.lost.values()),
+        _with_causes(double.cause for piece in pieces for double in piece.doubled.values()),
         sum(piece.filtered for piece in pieces),
         sum(len(piece.leaked) for piece in pieces),
     ]
 
 
-def _with_causes(ids: Iterable[dict[str, str]]) -> str:
-    found = causes(ids)
+def _with_causes(targets: Iterable[str]) -> str:
+    found = causes(targets)
     if not found:
         return "0"
     return f"{found.total():,} ({', '.join(f'{cause} {count:,}' for cause, count in found.most_common())})"
@@ -111,8 +111,8 @@ def _details(pieces: Sequence[Piece]) -> str:
         f"- Sent by client: {_listed(sent)}.\n"
         f"- Our own client was answered: {_listed(answers)}; it sent {retried:,} events more than once. {duplicates:,}"
         " events were acknowledged as `duplicate`.\n"
-        f"- The libraries gave up {sum(piece.given_up for piece in pieces):,} messages; nothing was promised about"
-        " those.\n"
+        f"- The libraries gave up {sum(piece.given_up for piece in pieces):,} messages and held"
+        f" {sum(piece.pending for piece in pieces):,} when the runs ended; nothing was promised about those.\n"
         f"- Rejected events: {rejected:,}, of which {again:,} lie on the failed topic more than once.\n"
         f"- Most memory between rounds, MiB: {memory}."
     )

@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.faults.audit import Double
 
 Recovery = tuple[str, float, float]
 """A kill's target; seconds until some gateway acknowledged again, and until every gateway did."""
@@ -20,8 +22,9 @@ class Piece:
         seconds: How long the rounds took, without start and audit.
         sent: Messages by client.
         given_up: Messages that a library gave up; nobody was promised anything about them.
+        pending: Messages that a library still held when the run ended.
         answers: What our own client was answered, by status or error.
-        lost, doubled: Message ids, each with the process whose kill explains it.
+        lost, doubled: Message ids, with the process whose kill explains it.
         peak_mib: The most memory that each process of clew took between rounds.
     """
 
@@ -37,10 +40,10 @@ class Piece:
     duplicates: int
     retried: int
     given_up: int
-    unfinished: list[str]
+    pending: int
     answers: dict[str, int]
     lost: dict[str, str]
-    doubled: dict[str, str]
+    doubled: dict[str, Double]
     leaked: list[str]
     strangers: list[str]
     failed_again: int
@@ -66,7 +69,13 @@ class Results:
             return cls()
         content = json.loads(file.read_text("utf-8"))
         pieces = [
-            Piece(**{**piece, "recoveries": [tuple(recovery) for recovery in piece["recoveries"]]})
+            Piece(
+                **{
+                    **piece,
+                    "recoveries": [tuple(recovery) for recovery in piece["recoveries"]],
+                    "doubled": {name: Double(**double) for name, double in piece["doubled"].items()},
+                }
+            )
             for piece in content["pieces"]
         ]
         return cls(pieces, content["order"])
@@ -87,7 +96,7 @@ class Results:
         """Why the run has failed; empty when it has not."""
         found: list[str] = []
         for piece in self.pieces:
-            wrong = {
+            wrong: dict[str, Collection[str]] = {
                 "lost": piece.lost,
                 "doubled": {} if allow_doubled else piece.doubled,
                 "kept though refused": piece.leaked,
@@ -98,7 +107,6 @@ class Results:
                 for what, ids in wrong.items()
                 if ids
             ]
-            found += [f"{library} did not end, so that nothing is known of it" for library in piece.unfinished]
         # A second copy of a call is the rounds' subject, not the order's.
         found += [
             f"order: {self.order[what]} {what} of {self.order['calls']} calls"
@@ -117,9 +125,9 @@ def by_process(pieces: Iterable[Piece]) -> dict[str, list[Recovery]]:
     return dict(sorted(found.items()))
 
 
-def causes(ids: Iterable[dict[str, str]]) -> Counter[str]:
+def causes(targets: Iterable[str]) -> Counter[str]:
     """How many messages each kind of process is to blame for."""
-    return Counter(target.partition("-")[0] for found in ids for target in found.values())
+    return Counter(target.partition("-")[0] for target in targets)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.faults.audit import Claims, Findings, audit
-from tests.faults.libraries import Books, Library, start_all
+from tests.faults.libraries import Books, Library, note, start_all
 from tests.faults.load import Client
 from tests.faults.mesh import FaultMesh, running
 from tests.faults.result import Piece
@@ -21,7 +22,7 @@ from tests.support.proxy import Proxy
 from tests.support.topics import EVENTS, FAILED
 
 Say = Callable[[str], None]
-_WORKERS: Final = 6
+_WORKERS: Final = 10
 _WARM_UP_SECONDS: Final = 1.0
 # What is under way when the load stops is delivered within one answer's time and some retries.
 _FINISH_SECONDS: Final = 60.0
@@ -54,7 +55,7 @@ async def run(folder: Path, gateways: int, seed: int, faults: Sequence[Fault], s
     async with running(folder, gateways) as mesh:
         client = Client(mesh.gateways, mesh.write_key, mesh.filtered_key)
         try:
-            async with _libraries(mesh) as libraries:
+            async with _libraries(mesh, client.claims) as libraries:
                 async with _working(client):
                     started = time.monotonic()
                     for fault in faults:
@@ -65,8 +66,8 @@ async def run(folder: Path, gateways: int, seed: int, faults: Sequence[Fault], s
         finally:
             await client.close()
         own = len(client.claims.sent)
-        for book in books:
-            book.enter(client.claims)
+        client.claims.sent.update(*(book.sent for book in books))
+        mesh.check()
         say("reading the topics")
         findings = await asyncio.to_thread(_audit, mesh.kafka, client.claims, progress.rounds)
     sent = {_OWN_CLIENT: own, **{book.library: len(book.sent) for book in books}}
@@ -83,9 +84,9 @@ async def run(folder: Path, gateways: int, seed: int, faults: Sequence[Fault], s
 
 
 @asynccontextmanager
-async def _libraries(mesh: FaultMesh) -> AsyncIterator[list[Library]]:
+async def _libraries(mesh: FaultMesh, claims: Claims) -> AsyncIterator[list[Library]]:
     """The client libraries at work, behind a balancer: a retry may reach another gateway than the first attempt."""
-    async with Proxy(mesh.gateways, keep=False).listening() as balancer:
+    async with Proxy(mesh.gateways, partial(note, claims=claims)).listening() as balancer:
         libraries = await start_all(balancer.url, mesh.write_key, mesh.folder)
         try:
             yield libraries
@@ -136,6 +137,7 @@ def _piece(
     sent: dict[str, int],
 ) -> Piece:
     claims = client.claims
+    given_up = {message_id for book in books for message_id in book.failed}
     return Piece(
         date=datetime.now(UTC).date().isoformat(),
         seed=seed,
@@ -148,8 +150,8 @@ def _piece(
         filtered=len(claims.filtered),
         duplicates=claims.duplicates,
         retried=client.retried,
-        given_up=sum(len(book.failed) for book in books),
-        unfinished=[book.library for book in books if not book.finished],
+        given_up=len(given_up),
+        pending=len(claims.unanswered - given_up),
         answers=dict(client.answers),
         peak_mib=progress.peak_mib,
         lost=findings.lost,

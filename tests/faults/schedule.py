@@ -8,7 +8,7 @@ from typing import Final
 SERVICES: Final = ("identity", "consent", "enrich")
 KAFKA: Final = "kafka"
 # Long enough for requests to be at every stage when the kill comes, short enough for many rounds.
-_CALM_SECONDS: Final = (0.2, 0.8)
+_CALM_SECONDS: Final = (0.3, 1.2)
 _DOWN_SECONDS: Final = (0.0, 0.3)
 
 

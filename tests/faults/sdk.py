@@ -2,13 +2,15 @@
 
     python -m tests.faults.sdk LIBRARY URL WRITE_KEY
 
-Then it waits until the library says that everything is delivered, and prints the message ids that were sent and those
-that the library gave up.
+Then the library gets a minute to deliver what it holds. The program prints the message ids that were sent and those
+that the library gave up, and ends, whatever the library still waits for: after many failures that may be minutes.
 """
 
 import json
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
@@ -22,13 +24,14 @@ LIBRARIES: Final[dict[str, Callable[..., Any]]] = {"segment-python": SegmentClie
 _CLIENTS: Final = 2
 _EVENTS_PER_SECOND: Final = 25
 _EVENTS_A_VISIT: Final = 10
+_FINISH_SECONDS: Final = 60.0
 
 
 class Sender(threading.Thread):
     """One client of the library and one visitor after the other who uses it."""
 
     def __init__(self, client_type: Callable[..., Any], url: str, write_key: str, stop: threading.Event) -> None:
-        super().__init__(name="sender")
+        super().__init__(name="sender", daemon=True)
         self.sent: list[str] = []
         self.failed: list[str] = []
         self._stop_asked = stop
@@ -60,13 +63,17 @@ def main() -> None:
         sender.start()
     sys.stdin.read()
     stop.set()
+    deadline = time.monotonic() + _FINISH_SECONDS
     for sender in senders:
-        sender.join()
+        sender.join(max(0.0, deadline - time.monotonic()))
     books = {
         "sent": [name for sender in senders for name in sender.sent],
         "failed": [name for sender in senders for name in sender.failed],
     }
     sys.stdout.write(json.dumps(books))
+    sys.stdout.flush()
+    # The libraries' threads are joined when the interpreter ends: not waited for.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.faults.audit import NO_KILL, Claims, Copies, Copy, Findings, Kill, audit
+from tests.faults.audit import NO_KILL, Claims, Copies, Copy, Double, Findings, Kill, audit
 
 _KILLS = [Kill("identity", 10.0, 12.0), Kill("kafka", 20.0, 24.0), Kill("gateway-1", 30.0, 31.0)]
 
@@ -44,17 +44,21 @@ def test_a_planted_loss_is_found(claims: Claims) -> None:
 
 
 def test_a_planted_double_is_found(claims: Claims) -> None:
-    """A second copy is found, acknowledged or not, with the kill that lies between the two."""
-    events = _copies(a=[5.0, 5.5], b=[15.0, 20.5], c=[25.0], silent=[29.0, 33.0])
+    """A second copy is found, acknowledged or not, with the first kill after the first copy."""
+    events = _copies(a=[5.0, 5.5], b=[15.0, 40.0], c=[25.0], silent=[29.0, 33.0])
     findings = audit(claims, events, _copies(bad=[26.0]), _KILLS)
-    assert findings.doubled == {"a": NO_KILL, "b": "kafka", "silent": "gateway-1"}
+    assert findings.doubled == {
+        "a": Double(NO_KILL, [0.0, 0.5]),
+        "b": Double("kafka", [-5.0, 20.0]),
+        "silent": Double("gateway-1", [-1.0, 3.0]),
+    }
     assert not findings.lost
 
 
 def test_a_double_while_a_process_is_down_is_its_fault(claims: Claims) -> None:
     """A message that is sent for the first time during an outage and again before its end is the outage's."""
     events = _copies(a=[5.0], b=[21.0, 23.0], c=[25.0])
-    assert audit(claims, events, _copies(bad=[26.0]), _KILLS).doubled == {"b": "kafka"}
+    assert audit(claims, events, _copies(bad=[26.0]), _KILLS).doubled == {"b": Double("kafka", [1.0, 3.0])}
 
 
 def test_what_was_not_to_be_kept_is_found(claims: Claims) -> None:
@@ -80,6 +84,7 @@ def test_duplicates_are_acknowledged_and_counted(claims: Claims) -> None:
     assert claims.duplicates == 1
     assert "c" in claims.accepted
     assert claims.acknowledged == 5
+    assert claims.unanswered == {"silent"}
 
 
 def test_an_unknown_verdict_is_an_error(claims: Claims) -> None:

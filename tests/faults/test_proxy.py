@@ -1,5 +1,6 @@
 """The proxy that loses answers: what it does to a client, and that the edge behind it notices nothing."""
 
+import asyncio
 import http.client
 import json
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.edge import Answer, Edge
-from tests.support.proxy import Close, Cut, Delay, Fault, Hang, Proxy, running_proxy
+from tests.support.proxy import Close, Cut, Delay, Exchange, Fault, Hang, Proxy, running_proxy
 from tests.support.recorder import Recorder, recording
 
 _EVENT = {"type": "page", "anonymousId": "a", "messageId": "m"}
@@ -83,3 +84,18 @@ def test_an_edge_that_is_down_is_passed_over(recorder: Recorder) -> None:
     with running_proxy(address, recorder.endpoint) as proxy:
         assert [_post(proxy).status for _ in range(3)] == [200] * 3
         assert len(recorder.events()) == 3
+
+
+async def test_an_error_in_the_watcher_is_not_lost(recorder: Recorder) -> None:
+    """Who watches the exchanges and fails is told so when the proxy ends, and the client gets no answer."""
+
+    def watch(exchange: Exchange) -> None:
+        raise ValueError(f"status {exchange.status}")
+
+    async def post() -> None:
+        async with Proxy([recorder.endpoint], watch).listening() as proxy:
+            with pytest.raises((http.client.HTTPException, OSError)):
+                await asyncio.to_thread(_post, proxy)
+
+    with pytest.raises(ValueError, match="status 200"):
+        await post()

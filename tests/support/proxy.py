@@ -10,7 +10,7 @@ with a Content-Length. Requests reach the edge unchanged, so that what it answer
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -75,21 +75,22 @@ class Exchange:
 
 @dataclass(slots=True)
 class Proxy:
-    """Where it listens, what it does to the next answers, and, if it keeps them, what it has seen.
+    """Where it listens, what it does to the next answers, and what it has seen.
 
     Args:
         upstreams: URLs of the edges. Connections are spread over them in turn; one that refuses is passed over, as a
             balancer does.
-        keep: Whether exchanges are kept.
+        watch: Called with each exchange before the client gets the answer; without it they are kept in `exchanges`.
     """
 
     upstreams: Sequence[str]
-    keep: bool = True
+    watch: Callable[[Exchange], None] | None = None
     url: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
     _faults: deque[Fault] = field(default_factory=deque)
     _turn: Iterator[int] = field(default_factory=count)
     _connections: set[asyncio.Task[None]] = field(default_factory=set)
+    _failure: BaseException | None = None
 
     def next(self, *faults: Fault) -> None:
         """What happens to the next answers, one each; later ones pass. From any thread."""
@@ -97,7 +98,11 @@ class Proxy:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Proxy"]:
-        """Serve on a free port of the loopback interface; at the end every connection is dropped."""
+        """Serve on a free port of the loopback interface; at the end every connection is dropped.
+
+        Raises:
+            Exception: At the end: what went wrong in here first, `watch` included; never a side that went away.
+        """
         server = await asyncio.start_server(self._accept, _HOST, 0)
         self.url = f"http://{_HOST}:{server.sockets[0].getsockname()[1]}"
         try:
@@ -108,11 +113,18 @@ class Proxy:
                 connection.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
             await server.wait_closed()
+        if self._failure is not None:
+            raise self._failure
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, connection: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
+        if not connection.cancelled() and self._failure is None:
+            self._failure = connection.exception()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -150,8 +162,7 @@ class Proxy:
         await up_writer.drain()
         answer = await _message(up_reader)
         fault = self._faults.popleft() if self._faults else None
-        if self.keep:
-            self.exchanges.append(Exchange(request, answer, isinstance(fault, Close | Hang | Cut)))
+        (self.watch or self.exchanges.append)(Exchange(request, answer, isinstance(fault, Close | Hang | Cut)))
         match fault:
             case Close():
                 return False
@@ -197,8 +208,10 @@ def running_proxy(*upstreams: str) -> Iterator[Proxy]:
         background.run(listening.__aenter__())
         yield proxy
     finally:
-        background.run(listening.__aexit__(None, None, None))
-        background.stop()
+        try:
+            background.run(listening.__aexit__(None, None, None))
+        finally:
+            background.stop()
 
 
 __all__ = ["Close", "Cut", "Delay", "Exchange", "Hang", "Proxy", "running_proxy"]
