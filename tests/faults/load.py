@@ -20,7 +20,7 @@ from tests.faults.audit import Claims
 _PATIENCE_SECONDS: Final = 11.0
 _RETRY_SECONDS: Final = 0.05
 _THINK_SECONDS: Final = 0.15
-_MOST_EVENTS: Final = 8
+_MOST_EVENTS: Final = 25
 # Of a hundred batches: those of the source whose events consent filters, and those with an event that is rejected.
 _FILTERED_PERCENT: Final = 5
 _REJECTED_PERCENT: Final = 5

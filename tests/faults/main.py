@@ -21,7 +21,7 @@ from tests.faults.mesh import running
 from tests.faults.report import render, write_into
 from tests.faults.result import Results
 from tests.faults.run import run
-from tests.faults.schedule import schedule, targets
+from tests.faults.schedule import KINDS, schedule, targets
 from tools.kafka.archives import KafkaUnavailableError, class_path, java_command
 
 ROOT: Final = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ async def _play_order(options: argparse.Namespace, results: Results) -> None:
 
 async def _play_rounds(options: argparse.Namespace, results: Results, gateways: int, rounds: int) -> None:
     first = results.rounds(gateways) + 1
-    faults = schedule(options.seed, targets(gateways), rounds, first)
+    faults = schedule(options.seed, targets(gateways, options.only), rounds, first)
     with _Folder(options) as folder:
         say(f"{rounds} rounds with {gateways} gateway(s), seed {options.seed}; starting")
         piece = await run(folder, gateways, options.seed, faults, say)
@@ -122,6 +122,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=200, help="kills, spread over --gateways (default 200)")
     parser.add_argument("--seed", type=int, default=None, help="repeats a run's kills; a random one is said at start")
     parser.add_argument("--gateways", type=int, nargs="+", default=[1, 2], help="meshes to test (default 1 and 2)")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, help="kill only these (default all)")
     parser.add_argument("--visitors", type=int, default=1000, help="of the order scenario; 0 leaves it out")
     parser.add_argument("--allow-doubled", action="store_true", help="a message that stands twice is no failure")
     parser.add_argument("--resume", action="store_true", help="add to the results of the last run")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.result import Piece, Recovery, Results, by_process, causes, quantile
+from tests.faults.schedule import kind
 
 BEGIN: Final = "<!-- Written by `make test-faults`: do not edit from here -->"
 END: Final = "<!-- to here. -->"
@@ -102,8 +103,7 @@ def _details(pieces: Sequence[Piece]) -> str:
         for name, count in piece.answers.items():
             answers[name] = answers.get(name, 0) + count
         for name, mib in piece.peak_mib.items():
-            kind = name.partition("-")[0]
-            peak[kind] = max(peak.get(kind, 0), mib)
+            peak[kind(name)] = max(peak.get(kind(name), 0), mib)
     memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sorted(peak.items()))
     retried, duplicates = sum(piece.retried for piece in pieces), sum(piece.duplicates for piece in pieces)
     rejected, again = sum(piece.rejected for piece in pieces), sum(piece.failed_again for piece in pieces)

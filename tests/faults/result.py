@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.audit import Double
+from tests.faults.schedule import kind
 
 Recovery = tuple[str, float, float]
 """A kill's target; seconds until some gateway acknowledged again, and until every gateway did."""
@@ -107,10 +108,10 @@ class Results:
                 for what, ids in wrong.items()
                 if ids
             ]
-        # A second copy of a call is the rounds' subject, not the order's.
+        promised = ("inversions", "missing") if allow_doubled else ("inversions", "missing", "doubled")
         found += [
             f"order: {self.order[what]} {what} of {self.order['calls']} calls"
-            for what in ("inversions", "missing")
+            for what in promised
             if self.order.get(what)
         ]
         return found
@@ -121,13 +122,13 @@ def by_process(pieces: Iterable[Piece]) -> dict[str, list[Recovery]]:
     found: dict[str, list[Recovery]] = defaultdict(list)
     for piece in pieces:
         for recovery in piece.recoveries:
-            found[recovery[0].partition("-")[0]].append(recovery)
+            found[kind(recovery[0])].append(recovery)
     return dict(sorted(found.items()))
 
 
 def causes(targets: Iterable[str]) -> Counter[str]:
     """How many messages each kind of process is to blame for."""
-    return Counter(target.partition("-")[0] for target in targets)
+    return Counter(kind(target) for target in targets)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -19,7 +19,7 @@ class NotRecovered(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a kill cost, in seconds since the process was gone.
+    """What a kill cost, in seconds since the signal.
 
     Attributes:
         served: Until some gateway acknowledged a new event.
@@ -41,8 +41,9 @@ async def play(fault: Fault, mesh: FaultMesh, client: Client) -> Round:
         ProcessEnded: Something else had ended by itself.
     """
     await asyncio.sleep(fault.calm)
-    gone = await mesh.kill(fault.target)
+    killed = await mesh.kill(fault.target)
     try:
+        # The process is gone: what is acknowledged from here on was sent without it.
         async with asyncio.timeout(_RECOVERY_SECONDS), asyncio.TaskGroup() as tasks:
             probes = [tasks.create_task(client.probe(number)) for number in range(len(mesh.gateways))]
             await asyncio.sleep(fault.down)
@@ -51,4 +52,4 @@ async def play(fault: Fault, mesh: FaultMesh, client: Client) -> Round:
         raise NotRecovered(f"round {fault.number}: nothing is acknowledged after {fault.target} was killed") from error
     moments = [probe.result() for probe in probes]
     back = max(moments)
-    return Round(fault.number, fault.target, min(moments) - gone, back - gone, Kill(fault.target, gone, back))
+    return Round(fault.number, fault.target, min(moments) - killed, back - killed, Kill(fault.target, killed, back))

@@ -1,12 +1,13 @@
 """Which process is killed when: random, and the same again for the same seed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 SERVICES: Final = ("identity", "consent", "enrich")
 KAFKA: Final = "kafka"
+KINDS: Final = (*SERVICES, KAFKA, "gateway")
 # Long enough for requests to be at every stage when the kill comes, short enough for many rounds.
 _CALM_SECONDS: Final = (0.3, 1.2)
 _DOWN_SECONDS: Final = (0.0, 0.3)
@@ -27,9 +28,15 @@ def gateway_name(number: int) -> str:
     return f"gateway-{number}"
 
 
-def targets(gateways: int) -> tuple[str, ...]:
-    """Every process of a mesh with so many gateways."""
-    return (*SERVICES, KAFKA, *(gateway_name(number) for number in range(1, gateways + 1)))
+def targets(gateways: int, kinds: Collection[str] = KINDS) -> tuple[str, ...]:
+    """The processes of a mesh with so many gateways, or those of some kinds."""
+    every = (*SERVICES, KAFKA, *(gateway_name(number) for number in range(1, gateways + 1)))
+    return tuple(name for name in every if kind(name) in kinds)
+
+
+def kind(target: str) -> str:
+    """What a process is; gateways are one kind."""
+    return target.partition("-")[0]
 
 
 def schedule(seed: int, names: Sequence[str], rounds: int, first: int = 1) -> list[Fault]:

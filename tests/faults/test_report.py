@@ -53,6 +53,9 @@ def test_a_double_is_a_failure_unless_it_is_allowed() -> None:
     assert results.problems(allow_doubled=True) == []
     (problem,) = results.problems(allow_doubled=False)
     assert "3 messages doubled" in problem
+    order = Results([], {**_ORDER, "missing": 0, "doubled": 2})
+    assert order.problems(allow_doubled=True) == []
+    assert order.problems(allow_doubled=False) == ["order: 2 doubled of 21000 calls"]
 
 
 @pytest.mark.parametrize(

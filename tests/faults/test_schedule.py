@@ -29,6 +29,7 @@ def test_every_process_is_killed_about_as_often(gateways: int) -> None:
 def test_a_mesh_has_every_process_once() -> None:
     """Kafka and each gateway are killed as the services are."""
     assert sorted(targets(2)) == ["consent", "enrich", "gateway-1", "gateway-2", "identity", "kafka"]
+    assert targets(2, ["gateway"]) == ("gateway-1", "gateway-2")
 
 
 def test_rounds_are_numbered_through() -> None:
