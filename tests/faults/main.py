@@ -42,12 +42,13 @@ def main() -> int:
     except KafkaUnavailableError as error:
         say(str(error))
         return 2
-    # A run that is told to end leaves no process behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     limit = options.rounds * _SECONDS_A_ROUND + _FIXED_SECONDS * (1 + len(options.gateways))
     results = Results.load(options.results) if options.resume else Results()
     try:
         asyncio.run(asyncio.wait_for(_run(options, results), limit))
+    except asyncio.CancelledError:
+        say("FAILED: told to end")
+        return 1
     except (AssertionError, TimeoutError, ExceptionGroup) as failure:
         traceback.print_exception(failure)
         say(f"FAILED: {str(failure) or type(failure).__name__}")
@@ -63,6 +64,10 @@ def main() -> int:
 
 
 async def _run(options: argparse.Namespace, results: Results) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # A run that is told to end leaves no process behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     if options.visitors:
         await _play_order(options, results)
         results.save(options.results)
