@@ -6,15 +6,19 @@ BIN    := $(VENV)/bin
 KAFKA_PORT ?= 0
 # How long `make fuzz` takes for each target.
 SECONDS ?= 60
+# `make test-faults`: how many kills, which ones (empty: random ones, said at start), and what else it is told (see --help).
+ROUNDS ?= 200
+SEED   ?=
+FAULTS ?=
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fuzz proto kafka bench lock clean
+.PHONY: help setup demo up test test-faults check fuzz proto kafka bench lock clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clew needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2])'
@@ -34,6 +38,9 @@ up: $(READY) ## Start the mesh and keep it running until Ctrl-C
 
 test: $(READY) ## Run the whole test suite
 	@python -m pytest
+
+test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17 and Maven)
+	@python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
 check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import rules
 	@python tools/check.py

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +35,8 @@ _EVENT_BYTES = 4_500
 _MOST_GROWTH_MIB = 600
 _PATIENCE_SECONDS = 10.0
 """An SDK gives up on an answer after that long."""
+_PATIENT_CLIENTS = 4
+_PATIENT_EVENT = "Patient"
 
 
 @dataclass
@@ -44,13 +46,21 @@ class Client:
     mesh: RunningMesh
     events: int = 1
     filling: str = ""
+    name: str = "E"
     answers: list[tuple[Answer, float]] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
 
     def send(self) -> Answer:
         """One batch of one visitor."""
-        visitor, ids = new_id(), [new_id() for _ in range(self.events)]
-        event = {"type": "track", "event": "E", "anonymousId": visitor, "properties": {"filling": self.filling}}
+        return self._post(new_id(), [new_id() for _ in range(self.events)])
+
+    def run(self, stop: threading.Event) -> None:
+        """Send until told otherwise."""
+        while not stop.is_set():
+            stop.wait(float(self.send().headers.get("retry-after", 0.05)))
+
+    def _post(self, visitor: str, ids: list[str]) -> Answer:
+        event = {"type": "track", "event": self.name, "anonymousId": visitor, "properties": {"filling": self.filling}}
         began = time.monotonic()
         answer = self.mesh.edge.post(*({**event, "messageId": message_id} for message_id in ids))
         self.answers.append((answer, time.monotonic() - began))
@@ -58,14 +68,21 @@ class Client:
             self.acknowledged += ids
         return answer
 
+
+@dataclass
+class PatientClient(Client):
+    """Sends the same batch again until it is accepted, as an SDK does; what it has begun it brings to its end."""
+
     def run(self, stop: threading.Event) -> None:
         """Send until told otherwise."""
-        while not stop.is_set():
-            stop.wait(float(self.send().headers.get("retry-after", 0.05)))
+        while not stop.wait(0.2):
+            visitor, ids = new_id(), [new_id() for _ in range(self.events)]
+            while (answer := self._post(visitor, ids)).status != 200:
+                time.sleep(float(answer.headers["retry-after"]))
 
 
 @contextmanager
-def _sending(clients: list[Client]) -> Iterator[None]:
+def _sending(clients: Sequence[Client]) -> Iterator[None]:
     stop = threading.Event()
     threads = [threading.Thread(target=client.run, args=(stop,), name="client") for client in clients]
     for thread in threads:
@@ -84,6 +101,7 @@ class Outage:
 
     probe: Client
     flood: list[Client]
+    patient: list[PatientClient]
     memory_before_mib: float
     memory_mib: list[tuple[float, float]]
     sent: dict[str, list[str]]
@@ -111,7 +129,9 @@ def outage(kafka: LocalKafka, mesh: RunningMesh) -> Outage:
     """Libraries at work, the broker stopped in the middle; other libraries and a flood; the broker started again."""
     memory_before, memory = mesh.resident_mib("gateway"), []
     probe, flood = Client(mesh), [Client(mesh, _EVENTS_PER_BATCH, "x" * _EVENT_BYTES) for _ in range(_SENDERS)]
-    with ThreadPoolExecutor(len(_LIBRARIES) * 2) as pool:
+    patient = [PatientClient(mesh, 5, name=_PATIENT_EVENT) for _ in range(_PATIENT_CLIENTS)]
+    # The patient ones have something under way when the broker stops.
+    with ThreadPoolExecutor(len(_LIBRARIES) * 2) as pool, _sending(patient):
         waves = _start(pool, mesh, "before")
         mesh.events.read(lambda: any(_wave(record) for record in mesh.events.records), 20, 0)
         kafka.stop()
@@ -126,7 +146,7 @@ def outage(kafka: LocalKafka, mesh: RunningMesh) -> Outage:
             time.sleep(3)
         sent = {wave: future.result() for wave, future in waves.items()}
     mesh.wait_serving()
-    return Outage(probe, flood, memory_before, memory, sent)
+    return Outage(probe, flood, patient, memory_before, memory, sent)
 
 
 def _start(pool: ThreadPoolExecutor, mesh: RunningMesh, wave: str) -> dict[str, "Future[list[str]]"]:
@@ -177,6 +197,16 @@ def test_nothing_that_was_acknowledged_is_lost(mesh: RunningMesh, outage: Outage
     acknowledged = [message_id for client in (outage.probe, *outage.flood) for message_id in client.acknowledged]
     assert acknowledged
     mesh.events.wait(acknowledged, seconds=60)
+
+
+def test_what_was_sent_is_what_is_there(mesh: RunningMesh, outage: Outage) -> None:
+    """Clients that send again until they are answered with 200 find exactly what they sent on the topic."""
+    sent = {message_id for client in outage.patient for message_id in client.acknowledged}
+    assert 503 in {answer.status for client in outage.patient for answer, _ in client.answers}
+    mesh.events.wait(sent, seconds=60)
+    found = Counter(r.message.message_id for r in mesh.events.records if r.message.event == _PATIENT_EVENT)
+    assert found.keys() == sent
+    sys.stdout.write(f"patient clients: {len(found)} messages, {found.total() - len(found)} of them twice\n")
 
 
 def test_clients_are_told_to_come_back(outage: Outage) -> None:

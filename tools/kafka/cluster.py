@@ -58,6 +58,13 @@ num.network.threads=2
 num.io.threads=4
 """
 
+# Measured on two shared cores, killed and started again: 6 to 10 s without these, 3 to 4 s with them.
+_QUICK_JVM_OPTIONS: Final = ("-XX:TieredStopAtLevel=1",)
+_QUICK_PROPERTIES: Final = """\
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+"""
+
 
 class Node:
     """One broker's process, its configuration and its log."""
@@ -129,15 +136,18 @@ class LocalKafka:
         folder: Where data, configuration and logs go; what is there is used again.
         port: Of the first broker, the next ones follow it; 0 picks free ones.
         brokers: How many.
+        quick_start: Serve again in about half the time after a kill: less compiled code, a shorter session. For a
+            single broker under a moderate load; a busy machine may miss the heartbeats of so short a session.
 
     Raises:
         KafkaUnavailableError: Java or Maven is missing, or Kafka cannot be resolved.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, brokers: int = 1) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, brokers: int = 1, quick_start: bool = False) -> None:
         java = [
             java_command(),
             *JVM_OPTIONS,
+            *(_QUICK_JVM_OPTIONS if quick_start else ()),
             f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
             "-cp",
             class_path(),
@@ -145,6 +155,7 @@ class LocalKafka:
         ports = [port + number for number in range(brokers)] if port else free_ports(brokers)
         self._controller_port = free_ports(1, taken=ports)[0]
         self._folder = folder
+        self._quick_start = quick_start
         self.nodes = [
             Node(number, folder / f"broker-{number}", ports[number - 1], java) for number in range(1, brokers + 1)
         ]
@@ -215,7 +226,8 @@ class LocalKafka:
             replicas=replicas,
             in_sync=max(1, replicas - 1),
         )
-        node.properties.write_text(text, "utf-8")
+        # What stands last wins.
+        node.properties.write_text(text + (_QUICK_PROPERTIES if self._quick_start else ""), "utf-8")
 
 
 def free_ports(count: int, taken: list[int] | None = None) -> list[int]:
@@ -242,10 +254,10 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def running_kafka(*, brokers: int = 1) -> Iterator[LocalKafka]:
+def running_kafka(*, brokers: int = 1, quick_start: bool = False) -> Iterator[LocalKafka]:
     """A cluster with data of its own, stopped and forgotten at the end."""
     folder = Path(tempfile.mkdtemp(prefix="clew-kafka-"))
-    kafka = LocalKafka(folder, brokers=brokers)
+    kafka = LocalKafka(folder, brokers=brokers, quick_start=quick_start)
     try:
         kafka.start()
         yield kafka

@@ -10,13 +10,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tests.e2e.sdk import browser
 from tests.e2e.sdk.node import node_modules
-from tests.e2e.sdk.scenario import calls
+from tests.e2e.sdk.scenario import Call, calls
 from tests.support.requirements import require
 
 HERE = Path(__file__).parent
@@ -74,7 +74,17 @@ class PythonDriver:
         timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> list[str]:
         """Send; see `Driver`."""
-        job = _job(endpoint, write_key, count, prefix, tokens)
+        return self.send(endpoint, write_key, calls(prefix, count, tokens), timeout_seconds=timeout_seconds)
+
+    def send(
+        self, endpoint: str, write_key: str, some: Sequence[Call], *, timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> list[str]:
+        """Make any calls, and return the ids of their messages in the same order.
+
+        Raises:
+            DeliveryError: see `Driver`.
+        """
+        job = {"endpoint": endpoint, "writeKey": write_key, "calls": list(some)}
         return _run([sys.executable, str(self._script)], job, timeout_seconds)
 
 
@@ -133,9 +143,12 @@ class BrowserDriver:
         return list(report["messageIds"])
 
 
-DRIVERS: dict[str, Driver] = {
+PYTHON_DRIVERS: dict[str, PythonDriver] = {
     "segment-python": PythonDriver("segment_python.py"),
     "rudder-python": PythonDriver("rudder_python.py"),
+}
+DRIVERS: dict[str, Driver] = {
+    **PYTHON_DRIVERS,
     "segment-node": NodeDriver("segment_node.cjs"),
     "rudder-node": NodeDriver("rudder_node.cjs"),
     "segment-browser": BrowserDriver(),

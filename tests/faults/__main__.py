@@ -1,0 +1,5 @@
+"""`python -m tests.faults`: see `main`."""
+
+from tests.faults.main import main
+
+raise SystemExit(main())
