@@ -50,6 +50,7 @@ proto: $(READY) ## Regenerate gen/ from proto/
 	@buf generate
 	@python tools/compile_registry.py
 	@python tools/compile_openapi.py
+	@python tools/contract_lock.py
 
 kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)
 	@python tools/kafka/kafka.py start --port $(KAFKA_PORT)

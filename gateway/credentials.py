@@ -4,6 +4,12 @@ import base64
 import binascii
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
+
+AUTHORIZATION: Final = "authorization"
+"""The header, and the key of call metadata, of a Basic write key or a bearer token."""
+WRITE_KEY: Final = "x-write-key"
+"""The same for a write key by itself."""
 
 _LONGEST_REMEMBERED = 512
 

@@ -11,7 +11,7 @@ from clew.collector.v1.collector_service_pb2 import CollectEventsRequest, Collec
 from clew.collector.v1.collector_service_pb2_grpc import CollectorServiceServicer
 from gateway.batch import Outcome
 from gateway.collect import Collector
-from gateway.credentials import Credentials, read_credentials
+from gateway.credentials import AUTHORIZATION, WRITE_KEY, Credentials, read_credentials
 from gateway.decode import decode_typed
 from gateway.http.message import Request
 from gateway.routes.collect import client_ip_of, credentials_of
@@ -65,7 +65,7 @@ def collect_over_http(collector: Collector, *, trust_forwarded: bool) -> Unary:
 
 def _credentials(context: Context) -> Credentials:
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return read_credentials(metadata.get("authorization"), metadata.get("x-write-key"))
+    return read_credentials(metadata.get(AUTHORIZATION), metadata.get(WRITE_KEY))
 
 
 def _peer_ip(peer: str) -> str:

@@ -152,6 +152,7 @@ CHECKS: dict[str, Check] = {
     "generated": check_generated,
     "openapi": tool("python", "tools/compile_openapi.py", "--check"),
     "registry": tool("python", "tools/compile_registry.py", "--check"),
+    "contract-lock": tool("python", "tools/contract_lock.py", "--check"),
     "settings": tool("python", "tools/settings_table.py", "--check"),
     "types": tool("mypy"),
     "rules": tool("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_imports.py", "tests/contract"),

@@ -11,6 +11,7 @@ from tools.openapi.operations import WRITE_KEY
 from tools.openapi.rules import Schema
 
 _PROBLEM: Final[Schema] = {"$ref": "#/components/responses/Problem"}
+_SCHEMAS: Final = "#/components/schemas/"
 _WORDS: Final = {
     "track": "what somebody did",
     "identify": "who somebody is",
@@ -109,10 +110,11 @@ def _collect(path: str) -> Schema:
         "security": [*WRITE_KEY, {}],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+            # A bare list of events is read too.
+            "content": {"application/json": {"schema": {"anyOf": [{"$ref": _SCHEMAS + schema}, {"type": "array"}]}}},
         },
         "responses": {
-            "200": _json("A verdict for each event.", {"$ref": "#/components/schemas/CollectAnswer"}),
+            "200": _json("A verdict for each event.", {"$ref": _SCHEMAS + "CollectAnswer"}),
             "400": _PROBLEM,
             "401": _PROBLEM,
             "503": _PROBLEM,

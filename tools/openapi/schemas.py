@@ -61,7 +61,7 @@ class Schemas:
     def field(self, field: FieldDescriptor, *, request: bool) -> Schema:
         """A field's schema: its type, its rules, its comment; null where a request may say that it leaves it out."""
         schema = self.value(field, request=request)
-        if request and not self._needs(field) and field.containing_oneof is None:
+        if request and not self._needs(field) and not _is_alternative(field):
             schema = _or_null(schema)
         comment = self._comments.get(field.full_name)
         return {**schema, "description": comment} if comment else schema
@@ -134,6 +134,11 @@ class Schemas:
                 each.append({"not": {"anyOf": [{"required": [name]} for name in names]}})
             found.append({"oneOf": each})
         return found
+
+
+def _is_alternative(field: FieldDescriptor) -> bool:
+    """Whether the field is one of several of a group; the group that protobuf makes for `optional` holds one."""
+    return field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
 
 
 def scalar_schema(field: FieldDescriptor) -> Schema:
