@@ -42,7 +42,7 @@ def print_sources(sources: Iterable[nouns.Source]) -> None:
             _limits(source),
             _origins(source),
             "disabled" if source.disabled else "enabled",
-            name_of(nouns.DefinedIn, source.defined_in, "DEFINED_IN_"),
+            name_of(nouns.SourceOrigin, source.origin, "SOURCE_ORIGIN_"),
         )
         for source in sources
     ]

@@ -49,13 +49,13 @@ def values_of(source: messages.Source) -> SourceValues:
 def source_message(listed: Listed, uses: Mapping[str, int], now_ns: int) -> messages.Source:
     """A source as it is answered. `uses`: when keys were used last, by their hash."""
     record, values = listed.record, listed.record.values
-    defined_in = messages.DEFINED_IN_FILE if listed.from_file else messages.DEFINED_IN_STORE
+    origin = messages.SOURCE_ORIGIN_FILE if listed.from_file else messages.SOURCE_ORIGIN_STORE
     source = messages.Source(
         workspace=record.workspace,
         name=record.name,
         purposes=[Purpose.ValueType(number) for number in values.purposes],
         disabled=values.disabled,
-        defined_in=defined_in,
+        origin=origin,
         write_keys=[key_message(key, uses.get(key.sha256), now_ns) for key in record.keys],
         create_time=_time(record.create_ns),
         update_time=_time(record.update_ns),

@@ -145,18 +145,18 @@ def test_a_source_is_made_and_read(api: Api, name: str) -> None:
     made = api.create(name, purposes=[2, 1], limits=limits, allowed_origins=origins)
     assert list(made.purposes) == [Purpose.PURPOSE_ESSENTIAL, Purpose.PURPOSE_ANALYTICS]
     assert (made.limits, made.allowed_origins) == (limits, origins)
-    assert made.defined_in == nouns.DEFINED_IN_STORE
+    assert made.origin == nouns.SOURCE_ORIGIN_STORE
     assert made.create_time.ToNanoseconds() == made.update_time.ToNanoseconds() == NOW
     assert api.get(name) == made
 
 
 def test_a_source_that_says_nothing_has_the_defaults(api: Api, name: str) -> None:
     """All purposes, the server's limits, any page; and what only the server sets is not taken from a request."""
-    made = api.create(name, defined_in=nouns.DEFINED_IN_FILE, write_keys=[nouns.WriteKey(id="mine")])
+    made = api.create(name, origin=nouns.SOURCE_ORIGIN_FILE, write_keys=[nouns.WriteKey(id="mine")])
     assert len(made.purposes) == 5
     assert not made.HasField("limits")
     assert not made.HasField("allowed_origins")
-    assert (made.defined_in, list(made.write_keys), made.disabled) == (nouns.DEFINED_IN_STORE, [], False)
+    assert (made.origin, list(made.write_keys), made.disabled) == (nouns.SOURCE_ORIGIN_STORE, [], False)
 
 
 def test_no_page_at_all_is_not_any_page(api: Api, name: str) -> None:
@@ -268,7 +268,7 @@ def test_a_source_has_so_many_keys_that_hold(api: Api, name: str) -> None:
 def test_a_source_of_the_file_is_read_only(api: Api) -> None:
     """It is shown with where it stands, and every change is refused with that reason."""
     filed = api.get("filed")
-    assert filed.defined_in == nouns.DEFINED_IN_FILE
+    assert filed.origin == nouns.SOURCE_ORIGIN_FILE
     assert not filed.HasField("create_time")
     named: dict[str, Any] = {"workspace": "shop", "source": "filed"}
     key: dict[str, Any] = {"write_key_id": filed.write_keys[0].id}

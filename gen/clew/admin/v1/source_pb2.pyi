@@ -21,27 +21,27 @@ else:
 
 DESCRIPTOR: descriptor.FileDescriptor
 
-class _DefinedIn:
+class _SourceOrigin:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DefinedInEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DefinedIn.ValueType], builtins.type):
+class _SourceOriginEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SourceOrigin.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
-    DEFINED_IN_UNSPECIFIED: _DefinedIn.ValueType  # 0
+    SOURCE_ORIGIN_UNSPECIFIED: _SourceOrigin.ValueType  # 0
     """Not said. Never sent."""
-    DEFINED_IN_STORE: _DefinedIn.ValueType  # 1
+    SOURCE_ORIGIN_STORE: _SourceOrigin.ValueType  # 1
     """In the store of the gateways: it can be changed here."""
-    DEFINED_IN_FILE: _DefinedIn.ValueType  # 2
+    SOURCE_ORIGIN_FILE: _SourceOrigin.ValueType  # 2
     """In the sources file of the gateway that was asked: it is changed there, and only read here."""
 
-class DefinedIn(_DefinedIn, metaclass=_DefinedInEnumTypeWrapper):
-    """DefinedIn says where a source is defined."""
+class SourceOrigin(_SourceOrigin, metaclass=_SourceOriginEnumTypeWrapper):
+    """SourceOrigin says where a source is defined."""
 
-DEFINED_IN_UNSPECIFIED: DefinedIn.ValueType  # 0
+SOURCE_ORIGIN_UNSPECIFIED: SourceOrigin.ValueType  # 0
 """Not said. Never sent."""
-DEFINED_IN_STORE: DefinedIn.ValueType  # 1
+SOURCE_ORIGIN_STORE: SourceOrigin.ValueType  # 1
 """In the store of the gateways: it can be changed here."""
-DEFINED_IN_FILE: DefinedIn.ValueType  # 2
+SOURCE_ORIGIN_FILE: SourceOrigin.ValueType  # 2
 """In the sources file of the gateway that was asked: it is changed there, and only read here."""
 
 class _WriteKeyState:
@@ -122,7 +122,7 @@ class Source(message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     ALLOWED_ORIGINS_FIELD_NUMBER: builtins.int
     DISABLED_FIELD_NUMBER: builtins.int
-    DEFINED_IN_FIELD_NUMBER: builtins.int
+    ORIGIN_FIELD_NUMBER: builtins.int
     WRITE_KEYS_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
@@ -132,7 +132,7 @@ class Source(message.Message):
     """The name within the workspace, which stands on every record of its events. As for the workspace."""
     disabled: builtins.bool
     """Its keys are refused while this is set. They are kept: unset it, and they hold again."""
-    defined_in: DefinedIn.ValueType
+    origin: SourceOrigin.ValueType
     """Where it is defined. Set by the server; what a request says is not looked at."""
     @builtins.property
     def purposes(self) -> containers.RepeatedScalarFieldContainer[privacy_pb2.Purpose.ValueType]:
@@ -169,14 +169,14 @@ class Source(message.Message):
         limits: SourceLimits | None = ...,
         allowed_origins: AllowedOrigins | None = ...,
         disabled: builtins.bool = ...,
-        defined_in: DefinedIn.ValueType = ...,
+        origin: SourceOrigin.ValueType = ...,
         write_keys: abc.Iterable[WriteKey] | None = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["allowed_origins", b"allowed_origins", "create_time", b"create_time", "limits", b"limits", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["allowed_origins", b"allowed_origins", "create_time", b"create_time", "defined_in", b"defined_in", "disabled", b"disabled", "limits", b"limits", "name", b"name", "purposes", b"purposes", "update_time", b"update_time", "workspace", b"workspace", "write_keys", b"write_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["allowed_origins", b"allowed_origins", "create_time", b"create_time", "disabled", b"disabled", "limits", b"limits", "name", b"name", "origin", b"origin", "purposes", b"purposes", "update_time", b"update_time", "workspace", b"workspace", "write_keys", b"write_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
