@@ -107,11 +107,26 @@ class PostgresSourceStore:
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call back at every notification, and after every time at which one may have been missed; until cancelled."""
+        told = True
+
+        def listening() -> None:
+            nonlocal told
+            if not told:
+                _log.info("told of changes of sources again")
+            told = True
+            # What was changed before we listened, nobody tells.
+            changed()
+
         while True:
             try:
-                await _listen(self._url, changed)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.warning("not told of changes of sources", error=type(error).__name__)
+                await _listen(self._url, listening, changed)
+                error = ""
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+                error = type(failure).__name__
+            # Once for each outage, however often it is tried again.
+            if told:
+                _log.warning("not told of changes of sources", error=error or "the connection was lost")
+            told = False
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def close(self) -> None:
@@ -139,7 +154,7 @@ async def _change(connection: Connection, request: Request) -> Written:
     return Written(record, entries[-1].revision)
 
 
-async def _listen(url: str, changed: Callable[[], None]) -> None:
+async def _listen(url: str, listening: Callable[[], None], changed: Callable[[], None]) -> None:
     """Listen on a connection of its own until that is lost."""
     lost = asyncio.Event()
     connection = await asyncpg.connect(url, timeout=5, server_settings={"application_name": "clew-gateway.watch"})
@@ -150,8 +165,7 @@ async def _listen(url: str, changed: Callable[[], None]) -> None:
             changed()
 
         await connection.add_listener(CHANNEL, on_notify)
-        # What was changed before we listened, nobody tells.
-        changed()
+        listening()
         await lost.wait()
     finally:
         connection.terminate()
