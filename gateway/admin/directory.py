@@ -18,7 +18,7 @@ import structlog
 
 from gateway.admin.records import Entry, SourceRecord
 from gateway.admin.rules import Rule
-from gateway.admin.store.port import Request, SourceStore
+from gateway.admin.store.port import Request, Snapshot, SourceStore
 from gateway.admin.table import Place, SourceTable
 from gateway.errors import SourceExists, SourceNotFound, SourceReadOnly
 from gateway.sources import Sources
@@ -147,12 +147,14 @@ class Directory:
             StorageUnavailable: It cannot be read.
         """
         async with self._turn:
-            if await self._store.revision() == self._revision:
+            revision = await self._store.revision()
+            if revision == self._revision:
                 return
-            snapshot = await self._store.load()
-            self._table.load(snapshot.records)
+            # A store that has gone back was put back from a copy: nothing that was known of it counts.
+            since = self._revision if 0 < self._revision < revision else 0
+            snapshot = await self._store.load(since)
+            self._take(snapshot, anew=since == 0)
             self._revision = snapshot.revision
-            self._publish()
 
     async def note_uses(self) -> None:
         """Write down when keys were used.
@@ -169,17 +171,30 @@ class Directory:
     async def _change(self, request: Request) -> SourceRecord | None:
         async with self._turn:
             written = await self._store.change(request)
-            self._table.put((request.workspace, request.source), written.record)
+            if written.record is None:
+                self._table.remove((request.workspace, request.source))
+            else:
+                self._table.put(written.record, self._clock.now_ns())
             if not self._store.shared:
                 self._revision = written.revision
             self._publish()
             return written.record
 
+    def _take(self, snapshot: Snapshot, *, anew: bool) -> None:
+        if anew:
+            self._table.clear()
+        for place in snapshot.gone:
+            self._table.remove(place)
+        now_ns = self._clock.now_ns()
+        for record in snapshot.records:
+            self._table.put(record, now_ns)
+        self._publish()
+
     def _publish(self) -> None:
         """Put in force what holds now, and come back when the next key expires."""
         now_ns = self._clock.now_ns()
-        by_hash, next_end_ns = self._table.by_hash(now_ns)
-        self._sources.replace(by_hash)
+        next_end_ns = self._table.end_keys(now_ns)
+        self._sources.replace(self._table.by_hash)
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -189,8 +204,10 @@ class Directory:
 
     async def _keep_up(self) -> None:
         while True:
+            # Not `wait_for`, which before Python 3.12 may lose a cancellation to what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stale.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._stale.wait()
             self._stale.clear()
             try:
                 await self.refresh()

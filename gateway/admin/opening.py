@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from gateway.admin.store import SourceStore, SqliteSourceStore
 from mesh.errors import StorageUnavailable
+from mesh.migrations import MigrationError
 from mesh.settings import SettingsError
-from mesh.sqlite import MigrationError
 
 if TYPE_CHECKING:
     from gateway.admin.store.postgres import PostgresSourceStore

@@ -1,6 +1,9 @@
-"""The sources of the file and of the store, joined: as they are shown, and as requests look them up."""
+"""The sources of the file and of the store, joined: as they are shown, and as requests look them up.
 
-from collections.abc import Iterable, Iterator, Mapping
+What requests look up is kept up to date source by source, so that a change costs the same however many there are.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.admin.records import Key, Limits, SourceRecord, SourceValues
@@ -25,21 +28,46 @@ class SourceTable:
         self._file = dict(file)
         self._file_sources = {(source.workspace, source.name): source for source in file.values()}
         self._records: dict[Place, SourceRecord] = {}
+        self._ends: dict[str, int] = {}
+        self.by_hash: dict[str, Source] = dict(file)
+        """The sources by the hash of each key that holds; one dictionary for as long as the table lives."""
 
     def in_file(self, place: Place) -> bool:
         """Whether the sources file has a source of that name."""
         return place in self._file_sources
 
-    def load(self, records: Iterable[SourceRecord]) -> None:
-        """Know these stored sources, and no others."""
-        self._records = {(record.workspace, record.name): record for record in records}
+    def clear(self) -> None:
+        """Know no stored source any more."""
+        for place in list(self._records):
+            self.remove(place)
 
-    def put(self, place: Place, record: SourceRecord | None) -> None:
-        """Know that a stored source is like this now; None: it is gone."""
-        if record is None:
-            self._records.pop(place, None)
-        else:
-            self._records[place] = record
+    def remove(self, place: Place) -> None:
+        """A stored source is gone, if it was there."""
+        record = self._records.pop(place, None)
+        for key in record.keys if record else ():
+            if key.sha256 not in self._file:
+                self.by_hash.pop(key.sha256, None)
+                self._ends.pop(key.sha256, None)
+
+    def put(self, record: SourceRecord, now_ns: int) -> None:
+        """A stored source is like this now."""
+        place = (record.workspace, record.name)
+        self.remove(place)
+        self._records[place] = record
+        if record.values.disabled:
+            return
+        source = self._file_sources.get(place) or _source(record)
+        for key in record.keys:
+            if key.holds(now_ns) and key.sha256 not in self._file:
+                self.by_hash[key.sha256] = source
+                if key.expire_ns is not None:
+                    self._ends[key.sha256] = key.expire_ns
+
+    def end_keys(self, now_ns: int) -> int | None:
+        """Let keys whose time is over hold no longer; when the next one ends, None: none is known to."""
+        for digest in [digest for digest, end_ns in self._ends.items() if end_ns <= now_ns]:
+            del self._ends[digest], self.by_hash[digest]
+        return min(self._ends.values(), default=None)
 
     def get(self, place: Place) -> SourceRecord | None:
         """One source as it is shown, or None."""
@@ -52,21 +80,6 @@ class SourceTable:
             record = self.get(place)
             if record is not None:
                 yield place, record
-
-    def by_hash(self, now_ns: int) -> tuple[dict[str, Source], int | None]:
-        """The sources by the hash of each key that holds now, and when the next one ends; None: none is known to."""
-        found: dict[str, Source] = {}
-        ends: list[int] = []
-        for place, record in self._records.items():
-            if record.values.disabled:
-                continue
-            source = self._file_sources.get(place) or _source(record)
-            for key in record.keys:
-                if key.holds(now_ns):
-                    found[key.sha256] = source
-                    if key.expire_ns is not None:
-                        ends.append(key.expire_ns)
-        return found | self._file, min(ends, default=None)
 
     def _as_record(self, place: Place, source: Source, stored: SourceRecord | None) -> SourceRecord:
         keys = tuple(

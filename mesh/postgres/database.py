@@ -9,10 +9,10 @@ from typing import Self
 import asyncpg
 
 from mesh.errors import StorageUnavailable
+from mesh.migrations import load_migrations
 from mesh.postgres.connection import Connection, ConnectionPool, Row
 from mesh.postgres.errors import storage_error
 from mesh.postgres.migrations import apply_migrations
-from mesh.sqlite.migrations import load_migrations
 
 # A statement of ours takes milliseconds; one that takes this long hangs, and its caller is better told.
 STATEMENT_SECONDS = 5.0

@@ -1,12 +1,12 @@
-"""Numbered migrations, as `mesh.sqlite.migrations` has them, for a database that several components share.
+"""Numbered migrations, for a database that several components share.
 
 Each component numbers its own. Processes that start together take turns, so that each migration runs once.
 """
 
 import asyncpg
 
+from mesh.migrations import Migration, MigrationError
 from mesh.postgres.connection import Connection
-from mesh.sqlite.migrations import Migration, MigrationError
 
 # Any number that no other program is likely to take for an advisory lock: "clew" in ASCII.
 _LOCK = 0x636C6577

@@ -272,3 +272,19 @@ def test_tail_edge_ends_when_the_gateway_stops(tmp_path: Path) -> None:
             assert own.stop() == 0
             assert tail.wait(10) == 1
             assert "DRAINING" in tail.stderr.read()
+
+
+def test_sources_may_be_kept_in_postgres(postgres_url: str, tmp_path: Path) -> None:
+    """A mesh that knows nothing but the database has the sources that another one made there."""
+    env = {"CLEW_DATABASE": postgres_url}
+    with running_mesh(tmp_path / "first", env=env) as first:
+        key = ask(first, "source", "create", "shared")["secret"]
+        assert first.edge.post(page(), key=key).status == 200
+        revoked = ask(first, "source", "key", "create", "shared")
+        ask(first, "source", "key", "revoke", "shared", revoked["write_key"]["id"])
+        assert not (first.data_dir / "sources.db").exists()
+    with running_mesh(tmp_path / "second", env=env) as second:
+        assert second.edge.post(page(), key=key).status == 200
+        assert second.edge.post(page(), key=revoked["secret"]).status == 401
+        # Noted when the first gateway stopped.
+        assert "last_use_time" in ask(second, "source", "show", "shared")["source"]["write_keys"][0]

@@ -20,7 +20,7 @@ from mesh.ids import new_id
 from tests.support.mesh import RunningMesh, eventually, running_mesh
 
 _SECONDS = 60
-_COMMANDS = ("up", "trace", "tail", "send", "doctor", "demo")
+_COMMANDS = ("up", "trace", "tail", "send", "source", "doctor", "demo")
 
 
 def _clew(*arguments: object, text: str = "", seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from mesh.errors import StorageUnavailable
+from mesh.migrations import MigrationError
 from mesh.postgres import Database
-from mesh.sqlite import MigrationError
 from tests.support.postgres import Postgres
 
 

@@ -58,6 +58,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self.process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._folder = folder
         self._programs = _programs()
         self._user = _user()
@@ -91,6 +92,9 @@ class Postgres:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
             )
+        # Ends it when these tests end without stopping it, however they end: then the guard's input does.
+        guard = ["sh", "-c", 'cat >/dev/null; kill -INT "$1"', "guard", str(self.process.pid)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         self._await_ready()
 
     def stop(self) -> None:
@@ -102,8 +106,11 @@ class Postgres:
         self._end(signal.SIGQUIT)
 
     def _end(self, how: signal.Signals) -> None:
-        if self.process is None:
+        if self.process is None or self._guard is None:
             return
+        # The guard first: the number of a process that has ended may soon be another's.
+        self._guard.kill()
+        self._guard.communicate()
         self.process.send_signal(how)
         try:
             self.process.wait(STOP_SECONDS)

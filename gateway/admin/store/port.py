@@ -1,6 +1,6 @@
 """What the directory of sources needs from whatever keeps them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,12 @@ from gateway.admin.records import Change, Entry, SourceRecord, advance
 from gateway.admin.rules import Rule
 
 decode_record = json.Decoder(SourceRecord).decode
+CHANGED_SINCE = (
+    "SELECT changed.workspace, changed.source, record FROM"
+    " (SELECT DISTINCT workspace, source FROM source_changes WHERE revision > {since}) AS changed"
+    " LEFT JOIN sources ON sources.workspace = changed.workspace AND sources.name = changed.source"
+)
+"""The query behind `load`, for adapters whose database knows SQL; `since` is its parameter in that database's form."""
 _decode_change = json.Decoder(Change).decode
 
 
@@ -34,10 +40,14 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All sources as of one moment, and the number of the last change that they show."""
+    """Sources as of one moment, and the number of the last change that they show.
+
+    `gone` names what was changed since the moment that was asked for and is not there.
+    """
 
     records: list[SourceRecord]
     revision: int
+    gone: list[tuple[str, str]]
 
 
 class SourceStore(Protocol):
@@ -54,8 +64,8 @@ class SourceStore(Protocol):
         """
         ...
 
-    async def load(self) -> Snapshot:
-        """Return all sources."""
+    async def load(self, since: int = 0) -> Snapshot:
+        """Return the sources that were changed after a revision; 0: all of them."""
         ...
 
     async def revision(self) -> int:
@@ -105,6 +115,18 @@ def after(record: SourceRecord | None, entries: list[Entry]) -> SourceRecord | N
     for entry in entries:
         record = advance(record, entry)
     return record
+
+
+def snapshot_of(rows: Iterable[tuple[str, str, str | None]], revision: int) -> Snapshot:
+    """From rows of workspace, name and record, which is absent where the source is gone."""
+    records: list[SourceRecord] = []
+    gone: list[tuple[str, str]] = []
+    for workspace, name, record in rows:
+        if record is None:
+            gone.append((workspace, name))
+        else:
+            records.append(decode_record(record))
+    return Snapshot(records, revision, gone)
 
 
 def read_entry(row: tuple[Any, ...]) -> Entry:

@@ -9,7 +9,17 @@ import structlog
 from msgspec import json
 
 from gateway.admin.records import Entry
-from gateway.admin.store.port import Request, Snapshot, Written, after, decode_record, entries_of, read_entry
+from gateway.admin.store.port import (
+    CHANGED_SINCE,
+    Request,
+    Snapshot,
+    Written,
+    after,
+    decode_record,
+    entries_of,
+    read_entry,
+    snapshot_of,
+)
 from mesh.postgres import Connection, Database
 
 CHANNEL: Final = "clew_sources"
@@ -34,6 +44,7 @@ _USED = (
     "INSERT INTO write_key_uses (sha256, last_use_ns) SELECT * FROM unnest($1::text[], $2::bigint[]) ORDER BY 1"
     " ON CONFLICT (sha256) DO UPDATE SET last_use_ns = greatest(write_key_uses.last_use_ns, excluded.last_use_ns)"
 )
+_CHANGED_SINCE = CHANGED_SINCE.format(since="$1")
 _ABOVE_ALL = 2**63 - 1
 _log = structlog.get_logger()
 
@@ -64,16 +75,16 @@ class PostgresSourceStore:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _TURN)
             return await _change(connection, request)
 
-    async def load(self) -> Snapshot:
-        """Return all sources; see `SourceStore`."""
+    async def load(self, since: int = 0) -> Snapshot:
+        """Return what was changed since; see `SourceStore`."""
         async with (
             self._database.connection() as connection,
             # Both queries see the same moment.
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             revision = await connection.fetchval(_LAST)
-            rows = await connection.fetch("SELECT record FROM sources ORDER BY workspace, name")
-        return Snapshot([decode_record(row["record"]) for row in rows], revision)
+            rows = await connection.fetch(_CHANGED_SINCE, since)
+        return snapshot_of(map(tuple, rows), revision)
 
     async def revision(self) -> int:
         """Return the number of the last change; see `SourceStore`."""
@@ -96,11 +107,26 @@ class PostgresSourceStore:
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call back at every notification, and after every time at which one may have been missed; until cancelled."""
+        told = True
+
+        def listening() -> None:
+            nonlocal told
+            if not told:
+                _log.info("told of changes of sources again")
+            told = True
+            # What was changed before we listened, nobody tells.
+            changed()
+
         while True:
             try:
-                await _listen(self._url, changed)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.warning("not told of changes of sources", error=type(error).__name__)
+                await _listen(self._url, listening, changed)
+                error = ""
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+                error = type(failure).__name__
+            # Once for each outage, however often it is tried again.
+            if told:
+                _log.warning("not told of changes of sources", error=error or "the connection was lost")
+            told = False
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def close(self) -> None:
@@ -128,7 +154,7 @@ async def _change(connection: Connection, request: Request) -> Written:
     return Written(record, entries[-1].revision)
 
 
-async def _listen(url: str, changed: Callable[[], None]) -> None:
+async def _listen(url: str, listening: Callable[[], None], changed: Callable[[], None]) -> None:
     """Listen on a connection of its own until that is lost."""
     lost = asyncio.Event()
     connection = await asyncpg.connect(url, timeout=5, server_settings={"application_name": "clew-gateway.watch"})
@@ -139,8 +165,7 @@ async def _listen(url: str, changed: Callable[[], None]) -> None:
             changed()
 
         await connection.add_listener(CHANNEL, on_notify)
-        # What was changed before we listened, nobody tells.
-        changed()
+        listening()
         await lost.wait()
     finally:
         connection.terminate()

@@ -8,7 +8,17 @@ from typing import Self
 from msgspec import json
 
 from gateway.admin.records import Entry
-from gateway.admin.store.port import Request, Snapshot, Written, after, decode_record, entries_of, read_entry
+from gateway.admin.store.port import (
+    CHANGED_SINCE,
+    Request,
+    Snapshot,
+    Written,
+    after,
+    decode_record,
+    entries_of,
+    read_entry,
+    snapshot_of,
+)
 from mesh.sqlite import Database
 
 _LAST = "SELECT coalesce(max(revision), 0) FROM source_changes"
@@ -26,6 +36,7 @@ _USED = (
     "INSERT INTO write_key_uses (sha256, last_use_ns) VALUES (?, ?)"
     " ON CONFLICT DO UPDATE SET last_use_ns = max(last_use_ns, excluded.last_use_ns)"
 )
+_CHANGED_SINCE = CHANGED_SINCE.format(since="?")
 _ABOVE_ALL = 2**63 - 1
 
 
@@ -51,12 +62,11 @@ class SqliteSourceStore:
         """Run a rule and record its changes; see `SourceStore`."""
         return await self._database.write(lambda connection: _change(connection, request))
 
-    async def load(self) -> Snapshot:
-        """Return all sources; see `SourceStore`."""
-        # One statement, so that the number and the records are of one moment.
-        rows = self._database.fetch_all(f"SELECT record, ({_LAST}) FROM sources ORDER BY workspace, name")  # noqa: S608 -- a constant
-        revision = rows[0][1] if rows else await self.revision()
-        return Snapshot([decode_record(record) for record, _ in rows], revision)
+    async def load(self, since: int = 0) -> Snapshot:
+        """Return what was changed since; see `SourceStore`."""
+        # The number first: what is written in between is read twice, and not left out.
+        revision = await self.revision()
+        return snapshot_of(self._database.fetch_all(_CHANGED_SINCE, (since,)), revision)
 
     async def revision(self) -> int:
         """Return the number of the last change; see `SourceStore`."""

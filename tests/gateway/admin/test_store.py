@@ -157,11 +157,22 @@ async def test_names_may_hold_any_text(store: SourceStore) -> None:
     assert (await store.load()).records == [written.record]
 
 
-async def test_sources_come_by_workspace_and_name(store: SourceStore) -> None:
-    """In the order of code points, whatever the database's language."""
-    for name in ("b", "B", "a-b", "a.b", "ä", "a"):
-        await ask(store, rules.create(VALUES), name=name)
-    assert [record.name for record in (await store.load()).records] == ["B", "a", "a-b", "a.b", "b", "ä"]
+async def test_only_what_was_changed_is_read_again(store: SourceStore) -> None:
+    """From a revision on: what was made or changed since, and the names of what has gone."""
+    await with_key(store, name="kept")
+    await with_key(store, name="gone")
+    await with_key(store, name="changed")
+    known = await store.revision()
+    assert (await store.load(known)).records == []
+    changed = (await ask(store, rules.revoke_key("k1"), name="changed")).record
+    await ask(store, rules.delete, name="gone")
+    made = (await ask(store, rules.create(VALUES), name="made")).record
+    await ask(store, rules.create(VALUES), name="brief")
+    await ask(store, rules.delete, name="brief")
+    since = await store.load(known)
+    assert sorted(since.records, key=lambda record: record.name) == [changed, made]
+    assert sorted(since.gone) == [("w", "brief"), ("w", "gone")]
+    assert since.revision == await store.revision()
 
 
 async def test_a_closed_store_is_unavailable(store: SourceStore) -> None:
