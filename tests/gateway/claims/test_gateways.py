@@ -1,0 +1,165 @@
+"""Several gateways on one PostgreSQL: a message is one gateway's at a time, and a dead one's claims are settled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from gateway.claims.errors import LeaseLost
+from gateway.claims.limits import Limits
+from gateway.claims.port import Changes, Held
+from gateway.claims.postgres import PostgresClaims
+from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
+from mesh.bus.memory import MemoryBus
+from mesh.errors import BusUnavailable, StorageUnavailable
+from tests.gateway.claims.stores import expire
+from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, send, track
+from tests.gateway.claims.test_store import LOWS, begin, keys
+from tests.gateway.scripted import Stage, running_stage
+from tests.mesh.rpc import eventually
+
+
+@pytest.fixture
+async def pair(postgres_url: str) -> AsyncIterator[tuple[Stage, Stage]]:
+    """Two gateways over one topic."""
+    bus = MemoryBus()
+    async with AsyncExitStack() as stack:
+        stages = [
+            await stack.enter_async_context(running_stage(bus, await PostgresClaims.open(postgres_url, Limits())))
+            for _ in range(2)
+        ]
+        yield stages[0], stages[1]
+
+
+def store_of(stage: Stage) -> PostgresClaims:
+    """The gateway's store."""
+    store = stage.claims.store
+    assert isinstance(store, PostgresClaims)
+    return store
+
+
+def freeze(stage: Stage) -> None:
+    """Stop a gateway from saying anything more, as a crash or a pause does."""
+    stage.claims.journal._stopped = True
+    for task in stage.recovery._tasks:
+        task.cancel()
+
+
+async def test_a_message_is_published_by_one_of_two_gateways(pair: tuple[Stage, Stage]) -> None:
+    """Copies that arrive at both at the same time: one is published, the others are duplicates."""
+    answers = await asyncio.gather(*(send(pair[n % 2], track(f"m-{n // 4}")) for n in range(80)))
+    assert sorted(answer[0] for answer in answers) == sorted([ACCEPTED] * 20 + [COPY] * 60)
+    assert len(pair[0].published()) == len(set(pair[0].published())) == 20
+    await ledger(pair[0])
+    assert await ledger(pair[1]) == {RECEIVED: 80, PUBLISHED: 20, DUPLICATE: 60}
+
+
+async def test_a_copy_waits_a_little_for_another_gateway_and_is_then_told_to_come_again(
+    pair: tuple[Stage, Stage],
+) -> None:
+    """What the other one holds is never published beside it; once it has an outcome, the retry learns it."""
+    first, second = pair
+    first.consent.script.gate.clear()
+    held = asyncio.create_task(send(first, track("m-1")))
+    await eventually(lambda: first.consent.script.requests)
+    assert isinstance(await refused(second, track("m-1")), BusUnavailable)
+    first.consent.script.gate.set()
+    assert await held == [ACCEPTED]
+    assert await send(second, track("m-1")) == [COPY]
+
+
+async def test_a_copy_takes_over_what_another_gateway_released(pair: tuple[Stage, Stage]) -> None:
+    """The first one failed before Kafka had it: the second publishes it within the time that it waits."""
+    first, second = pair
+    first.consent.script.gate.clear()
+    held = asyncio.create_task(send(first, track("m-1")))
+    await eventually(lambda: first.consent.script.requests)
+    copy = asyncio.create_task(send(second, track("m-1")))
+    first.consent.script.error = StorageUnavailable()
+    first.consent.script.gate.set()
+    assert isinstance((await asyncio.gather(held, return_exceptions=True))[0], StorageUnavailable)
+    assert await copy == [ACCEPTED]
+    assert second.published() == ["m-1"]
+
+
+async def test_what_a_dead_gateway_published_and_claimed_is_settled_by_another(pair: tuple[Stage, Stage]) -> None:
+    """Its records are counted from the topic, each once; what it had claimed and not published may be claimed again."""
+    first, second = pair
+    assert await send(first, track("m-0")) == [ACCEPTED]
+    await first.claims.journal.kept()
+    freeze(first)
+    assert await send(first, track("m-1"), {"type": "nonsense"}) == [ACCEPTED, 3]
+    await store_of(first).claim(keys(1, first=900))
+    assert await store_of(second).claim(keys(1, first=900)) == {keys(1, first=900)[0]: Held.ELSEWHERE}
+    await expire(store_of(first))
+    await second.recovery._beat()
+    assert await send(second, track("m-0"), track("m-1")) == [COPY, COPY]
+    assert second.published() == ["m-0", "m-1"]
+    assert await store_of(second).claim(keys(1, first=900)) == {}
+    counts = await ledger(second)
+    assert (counts[RECEIVED], counts[PUBLISHED], counts[DUPLICATE]) == (5, 2, 2)
+
+
+async def test_a_gateway_that_was_taken_for_dead_publishes_and_settles_nothing_more(
+    pair: tuple[Stage, Stage],
+) -> None:
+    """It learns so from the store, gives up, and its process ends: only one started anew may go on."""
+    first, second = pair
+    assert await send(first, track("m-1")) == [ACCEPTED]
+    await first.claims.journal.kept()
+    for task in first.recovery._tasks:
+        task.cancel()
+    await expire(store_of(first))
+    await second.recovery._beat()
+    assert isinstance(await refused(first, track("m-2")), LeaseLost)
+    with pytest.raises(LeaseLost):
+        await store_of(first).apply(Changes(published=keys(1), lows=LOWS, cluster="memory"))
+    with pytest.raises(LeaseLost):
+        await store_of(first).renew(LOWS, "memory")
+    await first.recovery._beat()
+    assert first.claims._lost
+    assert isinstance(await refused(first, track("m-2")), BusUnavailable)
+    assert await send(second, track("m-2")) == [ACCEPTED]
+    assert second.published() == ["m-1", "m-2"]
+
+
+async def test_a_gateway_stops_publishing_before_the_others_can_take_it_for_dead(
+    pair: tuple[Stage, Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own clock, whatever the store says: a process that was paused notices before it hands over a record."""
+    first, _ = pair
+    store_of(first)._valid_until = 0.0
+    monkeypatch.setattr(store_of(first), "renew", lambda *_: asyncio.sleep(0))
+    assert isinstance(await refused(first, track("m-1")), StorageUnavailable)
+    assert first.published() == []
+
+
+async def test_two_gateways_that_settle_a_third_count_it_once(postgres_url: str) -> None:
+    """Both may find it dead at the same moment."""
+    bus = MemoryBus()
+    async with AsyncExitStack() as stack:
+        stages = [
+            await stack.enter_async_context(running_stage(bus, await PostgresClaims.open(postgres_url, Limits())))
+            for _ in range(3)
+        ]
+        dead, *others = stages
+        freeze(dead)
+        assert await send(dead, *(track(f"m-{number}") for number in range(50))) == [ACCEPTED] * 50
+        await expire(store_of(dead))
+        await asyncio.gather(*(other.recovery._beat() for other in others))
+        assert await ledger(others[0]) == {RECEIVED: 50, PUBLISHED: 50}
+        assert await send(others[1], track("m-7")) == [COPY]
+
+
+async def test_a_gateway_that_ends_in_order_leaves_nothing_to_settle(postgres_url: str) -> None:
+    """Its lease and its claims are gone with it."""
+    store = await PostgresClaims.open(postgres_url, Limits())
+    await begin(store)
+    await store.claim(keys(2))
+    await store.close(settled=True)
+    other = await PostgresClaims.open(postgres_url, Limits())
+    await begin(other)
+    assert await other._database.fetch("SELECT owner FROM gateways") == [(other.owner,)]
+    assert await other.claim(keys(2)) == {}
+    await other.close(settled=True)
