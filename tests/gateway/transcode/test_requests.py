@@ -225,6 +225,19 @@ def test_a_body_that_two_readers_read_differently_is_refused(body: bytes, detail
         read(CREATE, body)
 
 
+@pytest.mark.parametrize("name", ["authors", "filters"])
+def test_a_list_without_end_is_refused_before_it_is_built(name: str) -> None:
+    """A body of empty items would cost a hundred times its own size."""
+    item = b'""' if name == "authors" else b"{}"
+    with pytest.raises(InvalidArgument) as refused:
+        read(CREATE, b'{"%b": [%b]}' % (name.encode(), b",".join([item] * 10_001)))
+    assert refused.value.metadata == {"field": f"book.{name}", "rule": "repeated.max_items"}
+    pairs = b",".join(b'"%d":1' % number for number in range(10_001))
+    with pytest.raises(InvalidArgument) as refused:
+        read(CREATE, b'{"filters": [{"shelves": {%b}}]}' % pairs)
+    assert refused.value.metadata["rule"] == "map.max_pairs"
+
+
 def test_what_is_refused_is_shown_in_part_only() -> None:
     """A name without end does not come back whole."""
     with pytest.raises(InvalidArgument) as refused:
