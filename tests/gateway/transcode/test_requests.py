@@ -83,6 +83,8 @@ def test_a_query_sets_fields(query: str, expected: dict[str, Any]) -> None:
         ("authors.x=1", "authors.x"),
         ("filter.shelves=1", "filter.shelves"),
         ("filter.after.seconds=1", "filter.after.seconds"),
+        ("filter" + ".also" * 15 + ".signed=true", ("filter" + ".also" * 30)[:81] + ".signed"),
+        ("filter" + ".also" * 3_000 + ".signed=true", ("filter" + ".also" * 30)[:128]),
         ("=1", ""),
         ("page_size=", "page_size"),
         ("page_size=x", "page_size"),
