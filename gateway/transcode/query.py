@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from google.protobuf.descriptor import Descriptor
 
+from gateway.decode.types import MAX_DEPTH
 from gateway.transcode.binding import FieldPath, dotted, field_path
 from gateway.transcode.fields import fill_texts, is_map, refuse
 from gateway.transcode.wellknown import has_text_form, is_well_known
@@ -73,6 +74,9 @@ def _is_shut_out(path: FieldPath, bound: set[str]) -> bool:
 def _fits(path: FieldPath) -> bool:
     """Whether the last field can be written as text: a plain value, a list of such, or a message with a text form."""
     field = path[-1]
+    # As deep as a body may be: protobuf's own writer gives up at a hundred levels, with a fault and not a refusal.
+    if len(path) > MAX_DEPTH:
+        return False
     if any(above.message_type is not None and is_well_known(above.message_type) for above in path[:-1]):
         return False
     if field.message_type is None:

@@ -91,9 +91,8 @@ class Schemas:
 
     def _item(self, field: FieldDescriptor, *, request: bool) -> Schema:
         if field.message_type is not None:
-            return (
-                _well_known(field.message_type) if is_well_known(field.message_type) else self.reference(_inner(field))
-            )
+            inner = _inner(field)
+            return _well_known(inner) if is_well_known(inner) else self.reference(inner)
         if field.enum_type is not None:
             reference = self._enum(field.enum_type)
             # An answer may hold the number of a value that this version does not know; a request may use numbers too.

@@ -83,6 +83,8 @@ def test_a_query_sets_fields(query: str, expected: dict[str, Any]) -> None:
         ("authors.x=1", "authors.x"),
         ("filter.shelves=1", "filter.shelves"),
         ("filter.after.seconds=1", "filter.after.seconds"),
+        ("filter" + ".also" * 15 + ".signed=true", ("filter" + ".also" * 30)[:81] + ".signed"),
+        ("filter" + ".also" * 3_000 + ".signed=true", ("filter" + ".also" * 30)[:128]),
         ("=1", ""),
         ("page_size=", "page_size"),
         ("page_size=x", "page_size"),
@@ -223,6 +225,19 @@ def test_a_body_that_two_readers_read_differently_is_refused(body: bytes, detail
     """Malformed, a key twice, half a surrogate pair, no UTF-8, no JSON number, too deep."""
     with pytest.raises(UnreadableBody, match=detail):
         read(CREATE, body)
+
+
+@pytest.mark.parametrize("name", ["authors", "filters"])
+def test_a_list_without_end_is_refused_before_it_is_built(name: str) -> None:
+    """A body of empty items would cost a hundred times its own size."""
+    item = b'""' if name == "authors" else b"{}"
+    with pytest.raises(InvalidArgument) as refused:
+        read(CREATE, b'{"%b": [%b]}' % (name.encode(), b",".join([item] * 10_001)))
+    assert refused.value.metadata == {"field": f"book.{name}", "rule": "repeated.max_items"}
+    pairs = b",".join(b'"%d":1' % number for number in range(10_001))
+    with pytest.raises(InvalidArgument) as refused:
+        read(CREATE, b'{"filters": [{"shelves": {%b}}]}' % pairs)
+    assert refused.value.metadata["rule"] == "map.max_pairs"
 
 
 def test_what_is_refused_is_shown_in_part_only() -> None:

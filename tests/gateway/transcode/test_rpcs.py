@@ -115,6 +115,14 @@ async def test_a_large_batch_is_converted_beside_the_loop(gateway: RunningGatewa
     ).status_code == 400
 
 
+async def test_more_events_than_a_call_takes_are_refused(gateway: RunningGateway, client: httpx.AsyncClient) -> None:
+    """By the contract's own limit, before they are built; whoever has a write key can send such a body."""
+    body = b'{"events": [' + b",".join([b"{}"] * 1_000_000) + b"]}"
+    answer = await client.post("/v1/events", content=body, headers={"X-Write-Key": WRITE_KEY})
+    assert (answer.status_code, answer.json()["rule"]) == (400, "repeated.max_items")
+    assert "2500" in answer.json()["message"]
+
+
 CALLS: list[tuple[str, str, str]] = [
     ("POST", f"{W}/identities:batchResolve", ADMIN),
     ("GET", f"{W}/profiles/{SOMEBODY}", PROFILES),
