@@ -61,7 +61,7 @@ class Admission:
 
         Raises:
             MissingCredentials: There is no write key.
-            UnknownWriteKey: It belongs to no source, or holds no longer.
+            UnknownWriteKey: It belongs to no source, holds no longer, or its source is disabled.
             OriginNotAllowed: The source's keys are not for pages of this origin.
         """
         if not credentials.write_key:
@@ -71,7 +71,7 @@ class Admission:
         source = self._sources.find(credentials.write_key)
         if source is None:
             raise UnknownWriteKey(
-                "the write key belongs to no source, or holds no longer; take one that the source has now"
+                "the write key belongs to no source, holds no longer, or its source is disabled; see the source's keys"
             )
         if origin:
             _check_origin(source, origin)

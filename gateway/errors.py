@@ -5,7 +5,7 @@ from mesh.errors import ClewError
 
 
 class UnknownWriteKey(ClewError):
-    """Raised when the write key belongs to no source, or holds no longer."""
+    """Raised when the write key belongs to no source, holds no longer, or its source is disabled."""
 
     reason = ErrorReason.ERROR_REASON_UNKNOWN_WRITE_KEY
 

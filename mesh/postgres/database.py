@@ -18,6 +18,8 @@ from mesh.postgres.migrations import apply_migrations
 STATEMENT_SECONDS = 5.0
 # How long opening a connection may take, and waiting for one of the pool's.
 CONNECT_SECONDS = 5.0
+# A transaction of ours never pauses; one that does for this long has lost its process.
+IDLE_IN_TRANSACTION_MS = 10_000
 # Running statements get so long to end when the database is closed.
 _CLOSE_SECONDS = 5.0
 
@@ -107,7 +109,11 @@ async def _connect(url: str, component: str, most_connections: int) -> Connectio
             max_size=most_connections,
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
-            server_settings={"application_name": f"clew-{component}"},
+            server_settings={
+                "application_name": f"clew-{component}",
+                # A process that hangs, or is frozen, in a transaction must not keep its locks from all others.
+                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+            },
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageUnavailable(f"PostgreSQL cannot be reached: {str(error) or type(error).__name__}") from error

@@ -258,7 +258,7 @@ def test_tail_edge_shows_refused_requests_to_people(mesh: RunningMesh, tmp_path:
         text = eventually(output.read_text, lambda text: "trace=" in text)
     assert "unanswered" in text
     assert "admit failed (unknown_write_key)" in text
-    assert "take one that the source has now" in text
+    assert "see the source's keys" in text
     assert "a-wrong-key" not in text
 
 

@@ -10,6 +10,7 @@ import pytest
 from mesh.errors import StorageUnavailable
 from mesh.migrations import MigrationError
 from mesh.postgres import Database
+from mesh.postgres import database as module
 from tests.support.postgres import Postgres
 
 
@@ -130,6 +131,28 @@ async def test_a_stopped_server_is_an_outage_and_a_started_one_is_found_again(
         await database.fetch("SELECT 1")
     await asyncio.to_thread(postgres.start)
     assert await database.fetch("SELECT a FROM one") == []
+
+
+async def test_a_process_that_pauses_in_a_transaction_loses_it(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks are free for others again; it is told when it goes on."""
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_MS", 50)
+    folder = write(tmp_path, m0001_one="CREATE TABLE one (a integer PRIMARY KEY);")
+    hung, other = [await Database.open(postgres_url, "test", folder) for _ in range(2)]
+
+    async def pause() -> None:
+        async with hung.transaction() as connection:
+            await connection.execute("INSERT INTO one VALUES (1)")
+            # Waits for the lock of the one that pauses, until the server has ended that.
+            await other.fetch("INSERT INTO one VALUES (1)")
+            await connection.execute("INSERT INTO one VALUES (2)")
+
+    with pytest.raises(StorageUnavailable):
+        await pause()
+    assert [row["a"] for row in await other.fetch("SELECT a FROM one")] == [1]
+    await hung.close()
+    await other.close()
 
 
 async def test_a_closed_database_is_unavailable(database: Database) -> None:
