@@ -199,10 +199,10 @@ class Coalescer(Generic[ItemT]):
             taken = queue.take(max_count, self._max_bytes)
             self._company.note(queue, now, mixed=queue.mixed)
             for waiting in taken:
-                if waiting.item.deadline < latest:
-                    waiting.done.set_exception(DeadlineExceeded("no time was left; send the same events again"))
-                else:
+                if waiting.item.deadline >= latest:
                     members.append(waiting)
+                elif not waiting.done.done():
+                    waiting.done.set_exception(DeadlineExceeded("no time was left; send the same events again"))
         return members
 
     def _land(self, flight: _Flight[ItemT], task: "asyncio.Task[None]") -> None:
@@ -226,7 +226,7 @@ class Coalescer(Generic[ItemT]):
     def _abandon(self, waiting: _Waiting[ItemT]) -> None:
         flight = waiting.flight
         if flight is None:
-            self._queue.remove(waiting)
+            self._queue.discard(waiting)
             return
         flight.waiting -= 1
         if flight.waiting == 0 and flight.task is not None:

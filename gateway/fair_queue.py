@@ -91,15 +91,11 @@ class FairQueue(Generic[EntryT]):
         self.count += entry.count
         self.size += entry.size
 
-    def remove(self, entry: EntryT) -> None:
-        """Take an entry out.
-
-        Raises:
-            ValueError: It does not wait here.
-        """
+    def discard(self, entry: EntryT) -> None:
+        """Take an entry out if it waits here."""
         flow = self._flows.get(entry.flow)
-        if flow is None:
-            raise ValueError("the entry does not wait")
+        if flow is None or entry not in flow.entries:
+            return
         flow.entries.remove(entry)
         self._uncount(entry)
         if not flow.entries:

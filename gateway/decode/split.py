@@ -38,6 +38,10 @@ _CanEnd = Callable[[bytes, int], bool]
 """Whether what follows the closing bracket of the events, from a position on, can be the end of the body."""
 
 
+class _NoEndFits(UnreadableBody):
+    """Raised when the body ends and no bracket before was taken for the end of the batch."""
+
+
 class _Scanner:
     """A position in a body, with a bound on the steps that the scan may take."""
 
@@ -47,11 +51,6 @@ class _Scanner:
         self._can_end = can_end
         self._steps = 0
         self._ends = 0
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether the scan ended before the body did: another would end there too."""
-        return _BETWEEN.match(self._body, self._position) is not None
 
     def elements(self) -> tuple[list[bytes], int]:
         """Split the array that begins before the position; answer its elements and where it ends."""
@@ -78,7 +77,7 @@ class _Scanner:
             if token in b"{[":
                 opened += token
                 if len(opened) > MAX_EVENT_BYTES:
-                    raise _no_end(self._position)
+                    raise UnreadableBody(_no_end(self._position))
             elif token == b",":
                 if opened[-1] == _OPENER[ord("}")]:
                     self._position -= 1
@@ -95,8 +94,10 @@ class _Scanner:
     def _next(self, pattern: re.Pattern[bytes]) -> bytes:
         match = pattern.match(self._body, self._position)
         self._steps += 1
-        if match is None or self._steps > _MOST_STEPS:
-            raise _no_end(self._position)
+        if match is None:
+            raise _NoEndFits(_no_end(self._position))
+        if self._steps > _MOST_STEPS:
+            raise UnreadableBody(_no_end(self._position))
         self._position = match.end()
         return match[1]
 
@@ -133,17 +134,14 @@ def split_array(body: bytes) -> list[bytes]:
 
 def _scan(body: bytes, begin: int, can_end: _CanEnd) -> tuple[list[bytes], int]:
     """The elements of the array that begins there, and its end; where none fits, the first closing bracket is it."""
-    scanner = _Scanner(body, begin, can_end)
     try:
-        return scanner.elements()
-    except UnreadableBody:
-        if scanner.gave_up:
-            raise
-    return _Scanner(body, begin, lambda _, __: True).elements()
+        return _Scanner(body, begin, can_end).elements()
+    except _NoEndFits:
+        return _Scanner(body, begin, lambda _, __: True).elements()
 
 
-def _no_end(position: int) -> UnreadableBody:
-    return UnreadableBody(f"JSON is malformed at byte {position}: the batch has no end")
+def _no_end(position: int) -> str:
+    return f"JSON is malformed at byte {position}: the batch has no end"
 
 
 def _ends_batch(body: bytes, begin: int) -> bool:

@@ -258,6 +258,27 @@ async def test_an_item_whose_time_is_over_when_a_batch_could_take_it_is_refused(
     assert carrier.batches == [["a"]]
 
 
+async def test_a_caller_that_leaves_at_the_very_moment_at_which_its_time_is_over_breaks_nothing() -> None:
+    """Whether the batch or the caller is first: the item is carried by nobody, and the next batches go."""
+    carrier = Carrier()
+    coalescer = Coalescer(carrier.run)
+    for leaves_first in (True, False):
+        call = asyncio.create_task(coalescer.submit(Item("a")))
+        await _settle()
+        late = asyncio.create_task(coalescer.submit(Item("b", deadline=time.monotonic())))
+        await _settle()
+        if leaves_first:
+            late.cancel()
+        coalescer._start_next()
+        late.cancel()
+        carrier.gates[-1].set()
+        await call
+        with pytest.raises(asyncio.CancelledError):
+            await late
+    assert carrier.batches == [["a"], ["a"]]
+    assert coalescer.queued_count == 0
+
+
 async def _batch_sizes(coalescer: Coalescer[Item], carrier: Carrier, items: list[Item]) -> list[int]:
     """Carry a lone item, and the others once it is under way; how many events each of the further batches had."""
     before = len(carrier.batches)

@@ -83,14 +83,14 @@ def test_a_batch_is_bounded_in_bytes() -> None:
     assert len(queue.take(1000, 500)) == 5
 
 
-def test_a_removed_entry_is_gone_and_so_is_a_source_without_any() -> None:
+def test_a_discarded_entry_is_gone_and_so_is_a_source_without_any() -> None:
     """What its caller took back is not carried, and leaves no trace."""
     first, second = Entry("a"), Entry("b", 3, 50)
     queue = filled(first, second)
-    queue.remove(first)
-    assert (queue.count, queue.size, queue.flows) == (3, 50, 1)
-    with pytest.raises(ValueError, match="does not wait"):
-        queue.remove(first)
+    for _ in range(2):
+        queue.discard(first)
+        queue.discard(Entry("b"))
+        assert (queue.count, queue.size, queue.flows) == (3, 50, 1)
     assert queue.take(1, MUCH) == [second]
     assert (queue.count, queue.size, queue.flows, bool(queue)) == (0, 0, 0, False)
 
@@ -125,7 +125,7 @@ def test_whatever_comes_and_goes_nothing_is_lost_and_each_source_keeps_its_order
             waiting.append(step)
         elif step is None:
             if waiting:
-                queue.remove(waiting.pop(len(waiting) // 2))
+                queue.discard(waiting.pop(len(waiting) // 2))
         elif queue:
             taken = queue.take(step, 1 << 20)
             assert taken
