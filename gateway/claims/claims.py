@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Final
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_DUPLICATE
@@ -18,7 +19,7 @@ from gateway.batch import Admitted, Allowed, Claimed, Follower, Outcome, Owned, 
 from gateway.claims.claim import Claim
 from gateway.claims.counting import count_records
 from gateway.claims.journal import MAX_RECENT, Journal, Released
-from gateway.claims.keys import message_key, rejected_key, source_prefix
+from gateway.claims.keys import KEY_BYTES, rejected_key, source_prefix
 from gateway.claims.port import ClaimStore, Held
 from gateway.ledger.tally import DUPLICATE, Cell, add, minute_of, rejected
 from mesh.bus.port import Bus, DeliveryFailure, Offsets, Record
@@ -119,7 +120,8 @@ class Claims:
             if submission is not last:
                 last = submission
                 prefix = source_prefix(submission.source.workspace, submission.source.name)
-            key = message_key(prefix, event.message_id)
+            # `message_key`, written out: it runs for every event.
+            key = blake2b(prefix + event.message_id.encode(), digest_size=KEY_BYTES).digest()
             leader = opened.get(key)
             if leader is not None:
                 claimed.followers.append(Follower(owned, key, leader))

@@ -16,6 +16,7 @@ from gateway.claims.keys import KEY_BYTES
 from gateway.claims.limits import Limits
 from gateway.claims.offsets import offsets_from_json
 from gateway.claims.port import Changes, Found, Held, LedgerQuery, Unfinished
+from gateway.claims.prefixes import Prefixes
 from gateway.claims.staging import Move, Staging
 from gateway.ledger.tally import Cell, Tally, add
 from mesh.bus.port import Offsets
@@ -54,6 +55,7 @@ class SqliteClaims:
         self._now = now
         self._begun = False
         self._staging = Staging(staged)
+        self._prefixes = Prefixes(empty=not database.fetch_all("SELECT size FROM position")[0][0])
         self._number = 0
         # Ranges move one group at a time.
         self._applying = asyncio.Lock()
@@ -85,11 +87,13 @@ class SqliteClaims:
     async def claim(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
         """Look the keys up; see `ClaimStore`. Whoever asks keeps what is in flight itself."""
         now = int(self._now())
-        found = self._database.fetch_all(rows.KNOWN, {"keys": b"".join(keys), "count": len(keys), "now": now})
-        staged = self._staging.known(keys, now)
-        if not found and not staged:
-            return {}
-        return dict.fromkeys([*staged, *(key for (key,) in found)], Held.PUBLISHED)
+        # Not every question is one to the file: a closed one must not be taken for one that knows nothing.
+        self._database.read()
+        known = self._staging.known(keys, now)
+        if candidates := self._prefixes.candidates(keys):
+            given: dict[str, object] = {"keys": b"".join(candidates), "count": len(candidates), "now": now}
+            known += [key for (key,) in self._database.fetch_all(rows.KNOWN, given)]
+        return dict.fromkeys(known, Held.PUBLISHED)
 
     async def apply(self, changes: Changes) -> None:
         """Write changes in one transaction; see `ClaimStore`."""
@@ -100,14 +104,19 @@ class SqliteClaims:
             moves = self._staging.next_moves(len(keys))
             number = self._number + 1
 
-            def run(connection: sqlite3.Connection) -> None:
+            def run(connection: sqlite3.Connection) -> dict[int, list[bytes]]:
                 if keys:
                     rows.append(connection, number, keys, expires)
                 rows.add_counts(connection, changes.tally)
                 rows.set_position(connection, changes.cluster, changes.lows)
-                self._tidy(connection, moves, now)
+                return self._tidy(connection, moves, now)
 
-            await self._database.write(run)
+            ranges = await self._database.write(run)
+            for move in moves:
+                if move.number in ranges:
+                    self._prefixes.replace(move.number, ranges[move.number])
+                else:
+                    self._prefixes.add(move.number, move.keys)
             done = self._staging.moved(moves)
             if keys:
                 self._number = number
@@ -142,6 +151,7 @@ class SqliteClaims:
         async with self._applying:
             await self._database.write(run)
             self._staging.clear()
+            self._prefixes.clear()
 
     async def recover(self, owner: str, found: Iterable[Found]) -> int:  # noqa: ARG002 - there is only one
         """Add what is missing; see `ClaimStore`."""
@@ -158,6 +168,8 @@ class SqliteClaims:
             rows.add_counts(connection, tally)
 
         await self._database.write(run)
+        for one in news:
+            self._prefixes.add(one.key[0], [one.key])
         return len(news)
 
     async def settle(self, owner: str) -> None:
@@ -171,9 +183,13 @@ class SqliteClaims:
         """Commit what is queued and release the file."""
         await self._database.close()
 
-    def _tidy(self, connection: sqlite3.Connection, moves: list[Move], now: int) -> None:
-        rows.move_all(connection, moves, self._limits, now, self._staging.cycles)
+    def _tidy(self, connection: sqlite3.Connection, moves: list[Move], now: int) -> dict[int, list[bytes]]:
+        """Move ranges and forget what is old; the beginnings of the keys of each range that is to be known anew."""
+        changed = rows.move_all(connection, moves, self._limits, now, self._staging.cycles)
         rows.forget_minutes(connection, self._limits.first_minute(now))
+        visited = {move.number for move in moves}
+        stale = {number for number in visited if number in changed or self._prefixes.unread(number)}
+        return {number: rows.beginnings(connection, number) for number in stale}
 
 
 def _split(keys: bytes) -> list[bytes]:

@@ -31,6 +31,7 @@ _FORGET_OLDEST: Final = (
     f"DELETE FROM messages WHERE key IN (SELECT key FROM messages WHERE {_RANGE}"  # noqa: S608 - constants
     " ORDER BY expires DESC LIMIT -1 OFFSET :most)"
 )
+_BEGINNINGS: Final = f"SELECT DISTINCT substr(key, 2, 2) FROM messages WHERE {_RANGE}"  # noqa: S608 - constants
 _COUNT: Final = (
     "INSERT INTO ledger (workspace, source, minute, outcome, count) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET count = count + excluded.count"
@@ -84,19 +85,33 @@ def insert(connection: sqlite3.Connection, keys: Sequence[bytes], expires: int) 
     _resize(connection, news)
 
 
-def move_all(connection: sqlite3.Connection, moves: Iterable[Move], limits: Limits, now: int, cycles: int) -> None:
-    """Write ranges of messages into the table, and take out what is old or too much there."""
+def move_all(connection: sqlite3.Connection, moves: Iterable[Move], limits: Limits, now: int, cycles: int) -> set[int]:
+    """Write ranges of messages into the table; take out what is old or too much there: the ranges where that was so."""
+    changed: set[int] = set()
     for move in moves:
         insert(connection, move.keys, move.expires)
         (size,) = connection.execute("SELECT size FROM position").fetchone()
-        # Sixteen 0xff bytes are a key that BLAKE2b gives once in 10^38 messages: that one would stay for ever.
-        high = bytes([move.number + 1]) if move.number + 1 < RANGES else b"\xff" * 16
-        bounds = {"low": bytes([move.number]), "high": high}
+        bounds = _bounds(move.number)
+        forgotten = 0
         if size // RANGES <= _CHEAP * len(move.keys) or cycles % _SEARCH_CYCLES == 0:
-            _resize(connection, -_changed(connection, _FORGET_EXPIRED, {**bounds, "now": now}))
+            forgotten = _changed(connection, _FORGET_EXPIRED, {**bounds, "now": now})
         if size > limits.max_rows:
             most = -(-limits.max_rows // RANGES)
-            _resize(connection, -_changed(connection, _FORGET_OLDEST, {**bounds, "most": most}))
+            forgotten += _changed(connection, _FORGET_OLDEST, {**bounds, "most": most})
+        if forgotten:
+            _resize(connection, -forgotten)
+            changed.add(move.number)
+    return changed
+
+
+def beginnings(connection: sqlite3.Connection, number: int) -> list[bytes]:
+    """The second and third byte of all keys of a range."""
+    return [pair for (pair,) in connection.execute(_BEGINNINGS, _bounds(number))]
+
+
+def _bounds(number: int) -> dict[str, object]:
+    # Sixteen 0xff bytes are a key that BLAKE2b gives once in 10^38 messages: that one would never be forgotten.
+    return {"low": bytes([number]), "high": bytes([number + 1]) if number + 1 < RANGES else b"\xff" * 16}
 
 
 def forget_messages(connection: sqlite3.Connection) -> None:

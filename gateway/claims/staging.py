@@ -29,45 +29,47 @@ class Staging:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._messages: dict[bytes, int] = {}
-        self._ranges: list[list[bytes]] = [[] for _ in range(RANGES)]
+        self._ranges: list[dict[bytes, int]] = [{} for _ in range(RANGES)]
+        self._size = 0
         self._next = 0
         self._newest = 0
         self._before_cycle = 0
         self.cycles = 0
         """How many times all ranges have been visited."""
 
+    def __len__(self) -> int:
+        return self._size
+
     def known(self, keys: Iterable[bytes], now: int) -> list[bytes]:
         """Those of the keys that are here and not out of their window."""
-        messages = self._messages
-        return [key for key in keys if messages.get(key, 0) > now]
+        ranges = self._ranges
+        return [key for key in keys if key in (there := ranges[key[0]]) and there[key] > now]
 
-    def add(self, number: int, keys: Iterable[bytes], expires: int) -> None:
+    def add(self, number: int, keys: Sequence[bytes], expires: int) -> None:
         """Take a group that is durable as row `number`; numbers only rise."""
-        messages, ranges = self._messages, self._ranges
+        ranges = self._ranges
         for key in keys:
-            messages[key] = expires
-            ranges[key[0]].append(key)
+            ranges[key[0]][key] = expires
+        self._size = sum(map(len, ranges))
         self._newest = number
 
     def next_moves(self, coming: int) -> list[Move]:
         """The ranges to move so that so many more messages find room; tell `moved` when they have."""
         moves: list[Move] = []
-        excess = len(self._messages) + coming - self._most
+        excess = self._size + coming - self._most
         while excess > 0 and len(moves) < RANGES:
             number = (self._next + len(moves)) % RANGES
-            keys = self._ranges[number]
-            moves.append(Move(number, keys, max((self._messages[key] for key in keys), default=0)))
-            excess -= len(keys)
+            there = self._ranges[number]
+            moves.append(Move(number, list(there), max(there.values(), default=0)))
+            excess -= len(there)
         return moves
 
     def moved(self, moves: Sequence[Move]) -> int:
         """Forget what has moved, before anything else is added; up to which number all rows are in the table."""
         done = 0
         for move in moves:
-            for key in move.keys:
-                self._messages.pop(key, None)
-            self._ranges[move.number] = []
+            self._ranges[move.number] = {}
+            self._size -= len(move.keys)
             self._next = (move.number + 1) % RANGES
             if self._next == 0:
                 # Every range was visited since the rows up to here were there.
@@ -77,5 +79,5 @@ class Staging:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._messages.clear()
-        self._ranges = [[] for _ in range(RANGES)]
+        self._ranges = [{} for _ in range(RANGES)]
+        self._size = 0

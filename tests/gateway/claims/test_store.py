@@ -208,7 +208,8 @@ async def test_no_more_messages_are_remembered_than_allowed(shelf: Shelf, clock:
         # The bound, and what came since each range was visited last.
         assert 400 <= await rows(store) <= 700
         assert set(await store.claim(keys(100, first=1_400))) == set(keys(100, first=1_400))
-        assert set(await store.claim(keys(500))) == set()
+        # The oldest of each range went first: a range that few came to may keep some a little longer.
+        assert len(await store.claim(keys(500))) < 125
 
 
 async def test_a_closed_store_is_unavailable_and_may_be_closed_again(shelf: Shelf, clock: Clock) -> None:
@@ -239,7 +240,7 @@ async def rows(store: ClaimStore) -> int:
         return int((await database.fetch("SELECT count(*) FROM gateway_messages"))[0][0])
     (size, counted) = database.fetch_all("SELECT size, (SELECT count(*) FROM messages) FROM position")[0]
     assert size == counted
-    return int(counted) + len(store._staging._messages)  # type: ignore[attr-defined]
+    return int(counted) + len(store._staging)  # type: ignore[attr-defined]
 
 
 async def analyze(store: ClaimStore) -> None:
