@@ -1,6 +1,6 @@
 """The statements of `gateway/claims/postgres.py`: each is one round trip, and all or nothing.
 
-`alive` takes a lock on the gateway's own row, against which marking it dead has to wait (FOR UPDATE), and a beat has not:
+`alive` takes a lock on the gateway's own row, against which marking it dead has to wait (FOR UPDATE), a beat has not:
 what a gateway did before it was marked is there for whoever settles it, and nothing comes after.
 """
 
