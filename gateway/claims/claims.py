@@ -18,7 +18,7 @@ from clew.collector.v1.collector_service_pb2 import VERDICT_DUPLICATE
 from gateway.batch import Admitted, Allowed, Claimed, Follower, Outcome, Owned, Submission
 from gateway.claims.claim import Claim
 from gateway.claims.counting import count_records
-from gateway.claims.journal import MAX_RECENT, Journal, Released
+from gateway.claims.journal import Journal, Released
 from gateway.claims.keys import KEY_BYTES, rejected_key, source_prefix
 from gateway.claims.port import ClaimStore, Held
 from gateway.ledger.tally import DUPLICATE, Cell, add, minute_of, rejected
@@ -27,6 +27,8 @@ from mesh.errors import BusUnavailable, StorageUnavailable
 
 FOLLOW_SECONDS: Final = 1.0
 """How long a copy waits for the outcome of the one before it. Its whole batch waits along, so it is short."""
+MAX_REMEMBERED: Final = 400_000
+"""Most messages that are under way or not durable yet; more are refused, so that memory is bounded."""
 _ASK_SECONDS: Final = 0.05
 
 Delivery = asyncio.Future[list[DeliveryFailure]]
@@ -91,7 +93,7 @@ class Claims:
         """
         if not self._recovered:
             raise BusUnavailable("the topics' ends were not read yet; send the same events again")
-        if len(self.journal.recent) > MAX_RECENT:
+        if len(self._open) + len(self.journal.recent) > MAX_REMEMBERED:
             raise StorageUnavailable("the ledger cannot be written fast enough; send the same events again")
         claimed = Claimed(batch.workspace, batch.submissions, [], Claim(), [], [])
         self._take(batch.events, claimed)

@@ -7,7 +7,7 @@ back from there. What is on no topic is answered once its count is durable (`kep
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -21,10 +21,16 @@ from mesh.errors import StorageUnavailable
 GATHER_SECONDS: Final = 0.02
 """How long changes that nobody waits for gather company before they are written."""
 _RETRY_SECONDS: Final = 0.5
-MAX_RECENT: Final = 200_000
-"""Most messages that may be published and not durable here; more are refused, for memory is bounded."""
 
 Released = list[tuple[Claim, list[bytes]]]
+
+
+class _Group(NamedTuple):
+    """Changes that are written together, and who waits for them."""
+
+    changes: Changes
+    released: Released
+    waiting: list[asyncio.Future[None]]
 
 
 class Journal:
@@ -53,6 +59,8 @@ class Journal:
         self._changes = Changes()
         self._released: Released = []
         self._waiting: list[asyncio.Future[None]] = []
+        self._held: _Group | None = None
+        self._number = 0
         self._hurry = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._failing = False
@@ -89,6 +97,8 @@ class Journal:
         """
         if self._stopped:
             raise StorageUnavailable("the gateway's store is closed")
+        if not self.pending and self._writing is None:
+            return
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self._hurry.set()
@@ -104,11 +114,12 @@ class Journal:
         if self._writing is not None:
             await asyncio.gather(self._writing, return_exceptions=True)
         with suppress(StorageUnavailable):
-            await self._write_once()
+            while self.pending:
+                await self._write_once()
         self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
-        for waiting in self._waiting:
+        for waiting in [*(self._held.waiting if self._held else ()), *self._waiting]:
             if not waiting.done():
                 waiting.set_exception(StorageUnavailable("the gateway's store is closed"))
         self._waiting.clear()
@@ -118,10 +129,8 @@ class Journal:
             self._writing = asyncio.get_running_loop().create_task(self._write())
             self._writing.add_done_callback(self._written)
 
-    def _written(self, task: asyncio.Task[None]) -> None:
+    def _written(self, _: asyncio.Task[None]) -> None:
         self._writing = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("the ledger could not be written", problem=repr(error))
         # What came between the last look and the end of the task.
         if self.pending:
             self._start()
@@ -130,7 +139,9 @@ class Journal:
     def pending(self) -> bool:
         """Whether there is anything that the store does not know."""
         changes = self._changes
-        return bool(changes.published or changes.rejected or changes.tally or self._released or self._waiting)
+        return bool(
+            self._held or changes.published or changes.rejected or changes.tally or self._released or self._waiting
+        )
 
     async def _write(self) -> None:
         while self.pending and not self._stopped:
@@ -141,10 +152,10 @@ class Journal:
                 self._stopped = True
                 self._refuse_waiting()
                 self._on_lost()
-            except StorageUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: without this task nothing is ever counted
                 if not self._failing:
                     self._failing = True
-                    self._log.error("the ledger cannot be written; trying on", problem=str(error))
+                    self._log.error("the ledger cannot be written; trying on", problem=repr(error))
                 self._hurry.clear()
                 await self._gather(_RETRY_SECONDS)
 
@@ -154,31 +165,26 @@ class Journal:
                 await asyncio.wait_for(self._hurry.wait(), seconds)
 
     async def _write_once(self) -> None:
-        """Write all changes of now; they stay when that fails."""
-        changes, self._changes = self._changes, Changes()
-        released, self._released = self._released, []
-        waiting, self._waiting = self._waiting, []
+        """Write one group of changes; one that failed is tried again as it was, before any other.
+
+        A store that did not answer may have taken it: by its number it knows one that it has.
+        """
+        group = self._held = self._held or self._next_group()
         self._hurry.clear()
-        changes.released = [key for _, keys in released for key in keys]
-        changes.cluster, changes.lows = self._position()
-        try:
-            await self._store.apply(changes)
-        except BaseException:
-            self._put_back(changes, released, waiting)
-            raise
+        await self._store.apply(group.changes)
+        self._held = None
         self._failing = False
-        self.recent.difference_update(changes.published)
-        self._on_released(released)
-        for done in waiting:
+        self.recent.difference_update(group.changes.published)
+        self._on_released(group.released)
+        for done in group.waiting:
             if not done.done():
                 done.set_result(None)
 
-    def _put_back(self, changes: Changes, released: Released, waiting: list[asyncio.Future[None]]) -> None:
-        later = self._changes
-        changes.published += later.published
-        changes.rejected += later.rejected
-        for cell, count in later.tally.items():
-            changes.tally[cell] = changes.tally.get(cell, 0) + count
-        self._changes = changes
-        self._released = released + self._released
-        self._waiting = waiting + self._waiting
+    def _next_group(self) -> _Group:
+        group = _Group(self._changes, self._released, self._waiting)
+        self._changes, self._released, self._waiting = Changes(), [], []
+        self._number += 1
+        group.changes.number = self._number
+        group.changes.released = [key for _, keys in group.released for key in keys]
+        group.changes.cluster, group.changes.lows = self._position()
+        return group

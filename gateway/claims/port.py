@@ -36,6 +36,7 @@ class Changes:
         tally: Counts to add to the ledger.
         lows: Offsets below which every record of this gateway is accounted for, these changes included.
         cluster: The Kafka cluster that the offsets are of.
+        number: Rises from group to group of one run of a gateway; the same group is made durable once.
 
     """
 
@@ -45,6 +46,7 @@ class Changes:
     tally: Tally = field(default_factory=dict)
     lows: Offsets = field(default_factory=dict)
     cluster: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class ClaimStore(Protocol):
 
     async def apply(self, changes: Changes) -> None:
         """Make changes durable, all or none; forgets what is out of the window in small steps.
+
+        After a failure it is called with the same changes until it succeeds.
 
         Raises:
             LeaseLost: The others hold this gateway for dead and decide about its claims.

@@ -100,7 +100,10 @@ class PostgresClaims:
         return held
 
     async def apply(self, changes: Changes) -> None:
-        """Write changes in one statement; see `ClaimStore`. Offsets go with the next beat: older ones do no harm."""
+        """Write changes in one statement, unless they were before; see `ClaimStore`.
+
+        Offsets go with the next beat: older ones do no harm.
+        """
         cells = list(changes.tally)
         columns = [[cell[column] for cell in cells] for column in range(4)]
         rows = await self._database.fetch(
@@ -112,6 +115,7 @@ class PostgresClaims:
             self._limits.expiry(self._now()),
             *columns,
             list(changes.tally.values()),
+            changes.number,
         )
         if not rows:
             raise self._lost()

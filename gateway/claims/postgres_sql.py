@@ -1,12 +1,12 @@
 """The statements of `gateway/claims/postgres.py`: each is one round trip, and all or nothing.
 
-`alive` takes a lock on the gateway's own row, against which marking it dead has to wait: what a gateway did before it
-was marked is there for whoever settles it, and nothing comes after.
+`alive` takes a lock on the gateway's own row, against which marking it dead has to wait (FOR UPDATE), a beat has not:
+what a gateway did before it was marked is there for whoever settles it, and nothing comes after.
 """
 
 from typing import Final
 
-_ALIVE: Final = "alive AS (SELECT owner FROM gateways WHERE owner = $1 AND NOT dead FOR SHARE)"
+_ALIVE: Final = "alive AS (SELECT owner FROM gateways WHERE owner = $1 AND NOT dead FOR KEY SHARE)"
 
 # Returns the keys that are not the caller's. The last SELECT sees what stood before the INSERT: a key that it does not
 # find, and the INSERT did not get, was claimed by another at the same moment. Keys in order, so that gateways that
@@ -26,8 +26,8 @@ FROM given LEFT JOIN gateway_messages AS m ON m.key = given.key
 WHERE NOT EXISTS (SELECT FROM fresh WHERE fresh.key = given.key)
 """  # noqa: S608 - made of constants
 
-APPLY: Final = f"""
-WITH {_ALIVE},
+APPLY: Final = """
+WITH alive AS (UPDATE gateways SET applied = $11 WHERE owner = $1 AND NOT dead AND applied < $11 RETURNING owner),
 published AS (
     UPDATE gateway_messages AS m SET owner = NULL FROM alive WHERE m.key = ANY($2::bytea[]) AND m.owner = alive.owner
 ),
@@ -44,8 +44,8 @@ counted AS (
     ORDER BY c.minute, c.workspace, c.source, c.outcome
     ON CONFLICT (minute, workspace, source, outcome) DO UPDATE SET count = l.count + excluded.count
 )
-SELECT owner FROM alive
-"""  # noqa: S608 - made of constants
+SELECT applied FROM gateways WHERE owner = $1 AND NOT dead
+"""
 
 ENTER: Final = """
 INSERT INTO gateways (owner, lease_until, cluster, lows) VALUES ($1, now() + $2 * interval '1 second', $3, $4)
@@ -60,7 +60,9 @@ WHERE owner = $1 AND NOT dead RETURNING owner
 
 UNFINISHED: Final = """
 UPDATE gateways SET dead = true
-WHERE owner <> $1 AND (dead OR lease_until < now() - $2 * interval '1 second')
+WHERE owner IN (
+    SELECT owner FROM gateways WHERE owner <> $1 AND (dead OR lease_until < now() - $2 * interval '1 second') FOR UPDATE
+)
 RETURNING owner, cluster, lows
 """
 

@@ -29,7 +29,7 @@ SETTLE_SECONDS: Final = 0.5
 broker had received is stored as soon as it runs."""
 BEAT_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.5
-_LOOKS: Final = 3
+_LOOKS: Final = 10
 
 
 class Recovery:
@@ -51,6 +51,12 @@ class Recovery:
         """Begin to work, until `close`."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._begin()), loop.create_task(self._settle_unknowns())]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._log.error("recovery ended: nothing is settled any more", problem=repr(task.exception()))
 
     async def wait_begun(self, seconds: float) -> None:
         """Return when events are taken.

@@ -108,7 +108,8 @@ class SqliteClaims:
                 if keys:
                     rows.append(connection, number, keys, expires)
                 rows.add_counts(connection, changes.tally)
-                rows.set_position(connection, changes.cluster, changes.lows)
+                if self._begun:
+                    rows.set_position(connection, changes.cluster, changes.lows)
                 return self._tidy(connection, moves, now)
 
             ranges = await self._database.write(run)

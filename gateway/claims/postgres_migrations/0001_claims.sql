@@ -6,7 +6,9 @@ CREATE TABLE gateways (
     lease_until timestamptz NOT NULL,
     dead        boolean     NOT NULL DEFAULT false,
     cluster     text        NOT NULL,
-    lows        text        NOT NULL
+    lows        text        NOT NULL,
+    -- The last group of changes that was written: one whose answer was lost is not written twice.
+    applied     bigint      NOT NULL DEFAULT 0
 );
 
 -- Messages: 16 bytes that stand for workspace, source and message id. With an owner: claimed by that gateway, and its

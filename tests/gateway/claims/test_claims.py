@@ -13,6 +13,7 @@ import pytest
 from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
 from clew.event.v1.failed_event_pb2 import FailureReason
 from gateway.batch import Submission
+from gateway.claims.claims import Claims
 from gateway.claims.port import LedgerQuery
 from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED, filtered, rejected
 from mesh.bus.memory import MemoryBus
@@ -264,6 +265,23 @@ async def test_nothing_is_taken_before_the_topics_ends_were_read(shelf: Shelf, c
         stage.claims._recovered = False
         assert isinstance(await refused(stage, track("m-1")), BusUnavailable)
         assert stage.bus.read("clew.events.v1") == []
+
+
+async def test_a_run_that_could_not_read_the_topics_forgets_nothing(shelf: Shelf, clock: Clock) -> None:
+    """Kafka was away for all of its life: where the topics are accounted for is still what the run before said."""
+    bus = MemoryBus()
+    async with a_run(shelf, clock, bus) as stage:
+        await stage.claims.journal.kept()
+        forgetful(stage)
+        assert await send(stage, track("m-1")) == [ACCEPTED]
+    store = await shelf.open(clock)
+    idle = Claims(store, bus)
+    await idle.journal.kept()
+    await idle.close()
+    async with running_stage(bus, await shelf.open(clock)) as stage:
+        await eventually(lambda: stage.claims.recovered)
+        assert await send(stage, track("m-1")) == [COPY]
+        assert await ledger(stage) == {RECEIVED: 2, PUBLISHED: 1, DUPLICATE: 1}
 
 
 async def test_a_store_that_cannot_answer_publishes_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

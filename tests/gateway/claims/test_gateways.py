@@ -8,14 +8,14 @@ import pytest
 
 from gateway.claims.errors import LeaseLost
 from gateway.claims.limits import Limits
-from gateway.claims.port import Changes, Held
+from gateway.claims.port import Held
 from gateway.claims.postgres import PostgresClaims
 from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
 from mesh.bus.memory import MemoryBus
 from mesh.errors import BusUnavailable, StorageUnavailable
 from tests.gateway.claims.stores import expire
 from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, send, track
-from tests.gateway.claims.test_store import LOWS, begin, keys
+from tests.gateway.claims.test_store import ALL, LOWS, begin, cell, changes, keys, tally
 from tests.gateway.scripted import Stage, running_stage
 from tests.mesh.rpc import eventually
 
@@ -114,7 +114,7 @@ async def test_a_gateway_that_was_taken_for_dead_publishes_and_settles_nothing_m
     await second.recovery._beat()
     assert isinstance(await refused(first, track("m-2")), LeaseLost)
     with pytest.raises(LeaseLost):
-        await store_of(first).apply(Changes(published=keys(1), lows=LOWS, cluster="memory"))
+        await store_of(first).apply(changes(published=keys(1)))
     with pytest.raises(LeaseLost):
         await store_of(first).renew(LOWS, "memory")
     await first.recovery._beat()
@@ -164,3 +164,32 @@ async def test_a_gateway_that_ends_in_order_leaves_nothing_to_settle(postgres_ur
     assert [row["owner"] for row in rows] == [other.owner]
     assert await other.claim(keys(2)) == {}
     await other.close(settled=True)
+
+
+async def test_gateways_that_count_at_the_same_time_lose_and_double_nothing(postgres_url: str) -> None:
+    """They add to the same cells in one order, so that none waits for ever."""
+    stores = [await PostgresClaims.open(postgres_url, Limits()) for _ in range(3)]
+    for store in stores:
+        await begin(store)
+
+    async def count(store: PostgresClaims) -> None:
+        for _ in range(20):
+            await store.apply(changes(tally=tally((cell(), 1), (cell(source="app"), 2))))
+
+    await asyncio.gather(*map(count, stores))
+    counts = await stores[0].ledger(ALL)
+    assert (counts[cell(minute=0)], counts[cell(source="app", minute=0)]) == (60, 120)
+    for store in stores:
+        await store.close(settled=True)
+
+
+async def test_a_group_that_is_written_again_counts_once(postgres_url: str) -> None:
+    """A connection may break after the commit and before the answer: by its number the store knows a group again."""
+    store = await PostgresClaims.open(postgres_url, Limits())
+    await begin(store)
+    group = changes(tally=tally((cell(), 1)))
+    for _ in range(3):
+        await store.apply(group)
+    await store.apply(changes(tally=tally((cell(), 1))))
+    assert (await store.ledger(ALL))[cell(minute=0)] == 2
+    await store.close(settled=True)
