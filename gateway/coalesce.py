@@ -184,11 +184,10 @@ class Coalescer(Generic[ItemT]):
             DeadlineExceeded: No time was left when a batch could have taken the item.
             ClewError: Whatever the batch raised.
         """
-        queue = self._queue
-        if queue.count + item.count > self._max_waiting or queue.size + item.size > self._max_waiting_bytes:
-            raise Overloaded("more events wait than the gateway takes; send the same events again")
-        loop = asyncio.get_running_loop()
+        queue, loop = self._queue, asyncio.get_running_loop()
         waiting = _Waiting(item, loop.create_future())
+        if queue.count + waiting.count > self._max_waiting or queue.size + waiting.size > self._max_waiting_bytes:
+            raise Overloaded("more events wait than the gateway takes; send the same events again")
         queue.push(waiting)
         if not self._under_way:
             # What the loop has read from other connections in this same turn comes along, at no delay.
