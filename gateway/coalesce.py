@@ -148,7 +148,7 @@ class Coalescer(Generic[ItemT]):
         run: RunBatch[ItemT],
         *,
         max_count: int = 1000,
-        max_shared_count: int = 250,
+        max_shared_count: int = 100,
         max_bytes: int = 4 << 20,
         max_waiting: int = 20_000,
         max_waiting_bytes: int = 64 << 20,
