@@ -114,7 +114,7 @@ class Coalescer(Generic[ItemT]):
         run: RunBatch[ItemT],
         *,
         max_count: int = 1000,
-        max_shared_count: int = 250,
+        max_shared_count: int = 100,
         max_bytes: int = 4 << 20,
         max_waiting: int = 20_000,
         max_waiting_bytes: int = 64 << 20,
@@ -149,11 +149,10 @@ class Coalescer(Generic[ItemT]):
             DeadlineExceeded: No time was left when a batch could have taken the item.
             ClewError: Whatever the batch raised.
         """
-        queue = self._queue
-        if queue.count + item.count > self._max_waiting or queue.size + item.size > self._max_waiting_bytes:
-            raise Overloaded("more events wait than the gateway takes; send the same events again")
-        loop = asyncio.get_running_loop()
+        queue, loop = self._queue, asyncio.get_running_loop()
         waiting = _Waiting(item, loop.create_future())
+        if queue.count + waiting.count > self._max_waiting or queue.size + waiting.size > self._max_waiting_bytes:
+            raise Overloaded("more events wait than the gateway takes; send the same events again")
         queue.push(waiting)
         if not self._under_way:
             # What the loop has read from other connections in this same turn comes along, at no delay.

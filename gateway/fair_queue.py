@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.limits.share import weight
 
-QUANTUM: Final = 64
+QUANTUM: Final = 32
 """What a source may send in one turn, by weight. Small beside a batch, so that a batch holds turns of many sources."""
 
 

@@ -39,7 +39,7 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_bounds", "_changed_ns", "_fresh", "_fresh_ns", "_missed", "_seen", "_seen_ns", "_window_end_ns", "value"
+        "_bounds", "_changed_ns", "_fresh", "_fresh_ns", "_missed", "_stale", "_stale_ns", "_window_end_ns", "value"
     )  # fmt: skip
 
     def __init__(self, bounds: Bounds, now_ns: int) -> None:
@@ -58,7 +58,7 @@ class AdaptiveLimit:
         """Note that the limit kept somebody out."""
         self._missed = True
 
-    def observe(self, weight: int, entered_ns: int, now_ns: int, *, answered: bool) -> None:
+    def observe(self, weight: int, entered_ns: int, now_ns: int, answered: bool) -> None:
         """Note how long a request was in the pipeline.
 
         What failed or was given up tells of the load only if it took longer than it should have.
@@ -66,12 +66,12 @@ class AdaptiveLimit:
         took_ns = now_ns - entered_ns
         if not answered and took_ns <= self._bounds.target_ns:
             return
-        spent_ns = took_ns * weight
-        self._seen += weight
-        self._seen_ns += spent_ns
         if entered_ns >= self._changed_ns:
             self._fresh += weight
-            self._fresh_ns += spent_ns
+            self._fresh_ns += took_ns * weight
+        else:
+            self._stale += weight
+            self._stale_ns += took_ns * weight
         if now_ns >= self._window_end_ns:
             self._decide(now_ns)
 
@@ -87,12 +87,16 @@ class AdaptiveLimit:
         fresh_ns = self._fresh_ns // max(1, self._fresh)
         if fresh_ns > bounds.target_ns:
             return max(bounds.least, self.value * bounds.target_ns // fresh_ns, self.value // _LEAST_KEPT)
-        if self._missed and self._seen_ns // max(1, self._seen) < bounds.target_ns // 2:
+        if self._missed and self._mean_ns() < bounds.target_ns // 2:
             return min(bounds.most, self.value + bounds.most // _STEPS)
         return self.value
+
+    def _mean_ns(self) -> int:
+        """Of all answers in the window, those to older requests among them."""
+        return (self._fresh_ns + self._stale_ns) // max(1, self._fresh + self._stale)
 
     def _begin(self, now_ns: int) -> None:
         """Begin a window: what is seen in it, by weight, and the time that it took, by weight."""
         self._window_end_ns = now_ns + self._bounds.window_ns
-        self._seen = self._seen_ns = self._fresh = self._fresh_ns = 0
+        self._fresh = self._fresh_ns = self._stale = self._stale_ns = 0
         self._missed = False

@@ -111,7 +111,9 @@ class Limiter:
             RateLimited: The source exceeds its rate or its share. Nothing was counted.
             Overloaded: All sources together exceed what the pipeline can hold. Nothing was counted.
         """
-        standing = self._standing(source)
+        standing = self._standings.get((source.workspace, source.name))
+        if standing is None or standing.limits is not (source.limits or self._default):
+            standing = self._standing(source)
         now_ns = self._now_ns()
         quota = standing.quota
         if quota is not None:
@@ -134,7 +136,7 @@ class Limiter:
         if not standing.in_flight:
             self._sources -= 1
         self._total -= weight
-        self._limit.observe(weight, entered_ns, self._now_ns(), answered=answered)
+        self._limit.observe(weight, entered_ns, self._now_ns(), answered)
 
     def fields(self, source: Source) -> tuple[tuple[str, str], ...]:
         """The header fields that tell a source how much of its rate is left; none where it has no limit."""

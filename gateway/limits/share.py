@@ -22,7 +22,9 @@ def weight(count: int, size: int) -> int:
     The dominant share, after Ghodsi et al., "Dominant resource fairness" (2011): a source of few large events takes as
     much of a pipeline as one of many small ones.
     """
-    return max(count, size // BYTES_AN_EVENT)
+    in_bytes = size // BYTES_AN_EVENT
+    # Not `max`, which costs three times a comparison, for every request.
+    return count if count >= in_bytes else in_bytes  # noqa: FURB136
 
 
 class Room(Enum):

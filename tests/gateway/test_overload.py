@@ -135,12 +135,12 @@ def test_three_times_what_the_pipeline_carries_is_refused_to_who_sends_it(batch:
     overload = run(noisy, 3 * CAPACITY, batch=batch, seconds=20.0)
     assert set(overload.statuses["quiet"]) == {200}
     assert set(overload.statuses["noisy"]) == {200, 429}
-    shared = STAGES_SECONDS + 250 * EVENT_SECONDS
+    shared = STAGES_SECONDS + 100 * EVENT_SECONDS
     assert overload.p99("quiet") <= 2 * shared + KAFKA_SECONDS
     # The first wave meets a limit that has not found its place yet.
     late = overload.latencies["noisy"][len(overload.latencies["noisy"]) // 2 :]
     assert max(late) < 1.5
-    assert overload.statuses["noisy"][200] * batch > 0.8 * CAPACITY * 20
+    assert overload.statuses["noisy"][200] * batch > 0.7 * CAPACITY * 20
 
 
 def test_two_noisy_sources_get_alike() -> None:

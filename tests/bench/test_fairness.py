@@ -1,0 +1,13 @@
+"""The report of the fairness measurement."""
+
+from bench.fairness import Scene, row
+
+
+def test_a_row_shows_medians_and_sums() -> None:
+    """Latencies are medians over the rounds; what was accepted and refused is added up, by status and by source."""
+    rounds = [
+        ({"p50_ms": p50, "p99_ms": 2 * p50, "errors": {}}, {"requests": int(1000 * p50), "errors": errors})
+        for p50, errors in ((1.0, {"429": 1500}), (3.0, {}), (2.0, {"429": 1, "503": 2}))
+    ]
+    shown = row(Scene("at 3 times its rate", "noisy", 3.0), rounds)
+    assert shown == "| at 3 times its rate | 2.0 | 4.0 | none | 6,000 | 1,501 x 429, 2 x 503 |"
