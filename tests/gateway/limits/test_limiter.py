@@ -1,6 +1,8 @@
 """Requests are let in or refused, to the source that sends too much and to no other."""
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from gateway.errors import RateLimited
 from gateway.http.problems import problem_response
@@ -158,6 +160,35 @@ def test_a_refusal_outside_and_inside() -> None:
     assert b'"code":"RATE_LIMITED"' in response.body
     assert b'"message":"the source sends more events a second' in response.body
     assert rpc_status(refusal.value).code == 8
+
+
+def test_refusals_are_counted_by_source_and_cause() -> None:
+    """Every event of every refused request, for whoever watches the gateway; and the limit as it stands."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader]).get_meter("test")
+    gate = Limiter(meter, TEN_A_SECOND, Bounds(least=10, most=60), Ticks())
+    gate.enter(WEB, 20, 20)
+    for _ in range(2):
+        with pytest.raises(RateLimited):
+            gate.enter(WEB, 5, 5)
+    gate.enter(APP, 1, 1)
+    with pytest.raises(RateLimited):
+        gate.enter(APP, 19, 19)
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = {
+        (metric.name, *sorted(map(str, (point.attributes or {}).values())), point.value)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
+    }
+    assert found == {
+        ("clew.limits.events", 30),
+        ("clew.limits.refused", "rate", "shop", "web", 10),
+        ("clew.limits.refused", "app", "share", "shop", 19),
+    }
 
 
 def test_what_is_remembered_is_bounded() -> None:
