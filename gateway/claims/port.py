@@ -95,7 +95,7 @@ class ClaimStore(Protocol):
         ...
 
     async def apply(self, changes: Changes) -> None:
-        """Make changes durable, all or none; forgets what is out of the window in small steps.
+        """Make changes durable, all or none.
 
         After a failure it is called with the same changes until it succeeds.
 
@@ -114,6 +114,10 @@ class ClaimStore(Protocol):
         Raises:
             LeaseLost: See `apply`.
         """
+        ...
+
+    async def tidy(self) -> None:
+        """Forget some of what is out of the window; called about once a second, off the request path."""
         ...
 
     async def unfinished(self) -> Sequence[Unfinished]:

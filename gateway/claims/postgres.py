@@ -125,7 +125,7 @@ class PostgresClaims:
         return time.monotonic() < self._valid_until
 
     async def renew(self, lows: Offsets, cluster: str) -> None:
-        """Say that this gateway lives, and forget some of what is out of the window; see `ClaimStore`."""
+        """Say that this gateway lives; see `ClaimStore`."""
         if not self._entered:
             await self.forget(cluster)
         began = time.monotonic()
@@ -136,7 +136,19 @@ class PostgresClaims:
         self._entered = True
         # Counted from before the question, so that it ends here before it ends there.
         self._valid_until = began + self._lease_seconds
-        await self._forget_old()
+
+    async def tidy(self) -> None:
+        """Forget old messages and counts, a bounded number; see `ClaimStore`."""
+        now = self._now()
+        for _ in range(_STEPS):
+            if await self._forget_step(int(now), _STEP) < _STEP:
+                break
+        await self._database.fetch(sql.FORGET_MINUTES, self._limits.first_minute(now))
+        rows = (await self._database.fetch(sql.ROWS))[0]["rows"]
+        if rows != self._rows:
+            self._rows, self._excess = rows, max(0, rows - self._limits.max_rows)
+        if self._excess:
+            self._excess -= await self._forget_step(self._limits.expiry(now), min(self._excess, _STEP))
 
     async def unfinished(self) -> Sequence[Unfinished]:
         """The gateways whose lease is over; see `ClaimStore`."""
@@ -180,18 +192,6 @@ class PostgresClaims:
     def _lost(self) -> LeaseLost:
         self._valid_until = 0.0
         return LeaseLost("other gateways took this one for dead; send the same events again")
-
-    async def _forget_old(self) -> None:
-        now = self._now()
-        for _ in range(_STEPS):
-            if await self._forget_step(int(now), _STEP) < _STEP:
-                break
-        await self._database.fetch(sql.FORGET_MINUTES, self._limits.first_minute(now))
-        rows = (await self._database.fetch(sql.ROWS))[0]["rows"]
-        if rows != self._rows:
-            self._rows, self._excess = rows, max(0, rows - self._limits.max_rows)
-        if self._excess:
-            self._excess -= await self._forget_step(self._limits.expiry(now), min(self._excess, _STEP))
 
     async def _forget_step(self, expired: int, limit: int) -> int:
         async with self._database.connection() as connection:

@@ -50,7 +50,8 @@ class Recovery:
     def start(self) -> None:
         """Begin to work, until `close`."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._begin()), loop.create_task(self._settle_unknowns())]
+        work = (self._begin(), self._settle_unknowns(), self._settle_others())
+        self._tasks = [loop.create_task(each) for each in work]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -77,7 +78,7 @@ class Recovery:
         await self._tail.close()
 
     async def _begin(self) -> None:
-        """Recover what ended before, take claims, and go on to look after the others for as long as it runs."""
+        """Recover what ended before, take claims, and say from then on that this gateway lives."""
         while not self._claims.recovered:
             try:
                 ends = await self.recover(await self._store.unfinished())
@@ -90,19 +91,34 @@ class Recovery:
         self._begun.set()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            await self._beat()
+            try:
+                cluster, lows = self._claims.position()
+                await self._store.renew(lows, cluster)
+            except LeaseLost:
+                self._claims.lose()
+            except StorageUnavailable as error:
+                self._tell(str(error))
 
-    async def _beat(self) -> None:
-        try:
-            cluster, lows = self._claims.position()
-            await self._store.renew(lows, cluster)
-            if unfinished := await self._store.unfinished():
-                await self.recover(unfinished)
-            self._told = ""
-        except LeaseLost:
-            self._claims.lose()
-        except (BusUnavailable, StorageUnavailable) as error:
-            self._tell(str(error))
+    async def _settle_others(self) -> None:
+        """Look after gateways that have ended; apart from the beat, which must not wait for Kafka."""
+        await self._begun.wait()
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self.settle_others()
+                self._told = ""
+            except (BusUnavailable, StorageUnavailable) as error:
+                self._tell(str(error))
+
+    async def settle_others(self) -> None:
+        """Account for what gateways that have ended published, and forget some of what is old.
+
+        Raises:
+            BusUnavailable, StorageUnavailable: Not now.
+        """
+        if unfinished := await self._store.unfinished():
+            await self.recover(unfinished)
+        await self._store.tidy()
 
     def _tell(self, problem: str) -> None:
         if problem != self._told:

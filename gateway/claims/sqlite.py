@@ -135,6 +135,9 @@ class SqliteClaims:
             await self._database.write(lambda connection: rows.set_position(connection, cluster, lows))
             self._begun = True
 
+    async def tidy(self) -> None:
+        """Nothing is left to do: each group of changes takes along some of what is old."""
+
     async def unfinished(self) -> Sequence[Unfinished]:
         """This gateway's own predecessor, until the first `renew`; see `ClaimStore`."""
         if self._begun:

@@ -136,7 +136,7 @@ def test_three_times_what_the_pipeline_carries_is_refused_to_who_sends_it(batch:
     assert set(overload.statuses["quiet"]) == {200}
     assert set(overload.statuses["noisy"]) == {200, 429}
     shared = STAGES_SECONDS + 100 * EVENT_SECONDS
-    assert overload.p99("quiet") <= 2 * shared + KAFKA_SECONDS
+    assert overload.p99("quiet") <= 3 * shared + KAFKA_SECONDS
     # The first wave meets a limit that has not found its place yet.
     late = overload.latencies["noisy"][len(overload.latencies["noisy"]) // 2 :]
     assert max(late) < 1.5

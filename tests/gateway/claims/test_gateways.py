@@ -93,7 +93,7 @@ async def test_what_a_dead_gateway_published_and_claimed_is_settled_by_another(p
     await store_of(first).claim(keys(1, first=900))
     assert await store_of(second).claim(keys(1, first=900)) == {keys(1, first=900)[0]: Held.ELSEWHERE}
     await expire(store_of(first))
-    await second.recovery._beat()
+    await second.recovery.settle_others()
     assert await send(second, track("m-0"), track("m-1")) == [COPY, COPY]
     assert second.published() == ["m-0", "m-1"]
     assert await store_of(second).claim(keys(1, first=900)) == {}
@@ -111,14 +111,14 @@ async def test_a_gateway_that_was_taken_for_dead_publishes_and_settles_nothing_m
     for task in first.recovery._tasks:
         task.cancel()
     await expire(store_of(first))
-    await second.recovery._beat()
+    await second.recovery.settle_others()
     assert isinstance(await refused(first, track("m-2")), LeaseLost)
     with pytest.raises(LeaseLost):
         await store_of(first).apply(changes(published=keys(1)))
     with pytest.raises(LeaseLost):
         await store_of(first).renew(LOWS, "memory")
-    await first.recovery._beat()
-    assert first.claims._lost
+    first.recovery.start()
+    await eventually(lambda: first.claims._lost)
     assert isinstance(await refused(first, track("m-2")), BusUnavailable)
     assert await send(second, track("m-2")) == [ACCEPTED]
     assert second.published() == ["m-1", "m-2"]
@@ -135,6 +135,31 @@ async def test_a_gateway_stops_publishing_before_the_others_can_take_it_for_dead
     assert first.published() == []
 
 
+async def test_a_gateway_lives_on_while_kafka_is_away_and_another_one_is_to_be_settled(
+    pair: tuple[Stage, Stage],
+) -> None:
+    """Its beat does not wait for the topics: an outage of Kafka must not look like the death of every gateway."""
+    first, second = pair
+    second.bus.stop()
+    freeze(first)
+    await expire(store_of(first))
+    with pytest.raises(BusUnavailable):
+        await second.recovery.settle_others()
+    renewed = asyncio.Event()
+    renew = store_of(second).renew
+
+    async def noting(*position: object) -> None:
+        await renew(*position)  # type: ignore[arg-type]
+        renewed.set()
+
+    store_of(second).renew = noting  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        await renewed.wait()
+    assert store_of(second).may_publish()
+    second.bus.start()
+    await second.recovery.settle_others()
+
+
 async def test_two_gateways_that_settle_a_third_count_it_once(postgres_url: str) -> None:
     """Both may find it dead at the same moment."""
     bus = MemoryBus()
@@ -147,7 +172,7 @@ async def test_two_gateways_that_settle_a_third_count_it_once(postgres_url: str)
         freeze(dead)
         assert await send(dead, *(track(f"m-{number}") for number in range(50))) == [ACCEPTED] * 50
         await expire(store_of(dead))
-        await asyncio.gather(*(other.recovery._beat() for other in others))
+        await asyncio.gather(*(other.recovery.settle_others() for other in others))
         assert await ledger(others[0]) == {RECEIVED: 50, PUBLISHED: 50}
         assert await send(others[1], track("m-7")) == [COPY]
 
@@ -160,8 +185,7 @@ async def test_a_gateway_that_ends_in_order_leaves_nothing_to_settle(postgres_ur
     await store.close(settled=True)
     other = await PostgresClaims.open(postgres_url, Limits())
     await begin(other)
-    rows = await other._database.fetch("SELECT owner FROM gateways")
-    assert [row["owner"] for row in rows] == [other.owner]
+    assert [row["owner"] for row in await other._database.fetch("SELECT owner FROM gateways")] == [other.owner]
     assert await other.claim(keys(2)) == {}
     await other.close(settled=True)
 

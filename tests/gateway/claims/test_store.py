@@ -200,7 +200,7 @@ async def test_old_messages_and_counts_go_in_small_steps(shelf: Shelf, clock: Cl
         clock.seconds += 25 * HOUR
         for number in range(10):
             await publish(store, keys(100, first=10_000 + 100 * number))
-        await store.renew(LOWS, "c-1")
+        await store.tidy()
         assert 1_000 <= await rows(store) <= 1_050
         assert await store.ledger(ALL) == {}
 
@@ -213,7 +213,7 @@ async def test_no_more_messages_are_remembered_than_allowed(shelf: Shelf, clock:
             clock.seconds += 1
             await publish(store, keys(100, first=100 * number))
             await analyze(store)
-            await store.renew(LOWS, "c-1")
+            await store.tidy()
         # The bound, and what came since each range was visited last.
         assert 400 <= await rows(store) <= 700
         assert set(await store.claim(keys(100, first=1_400))) == set(keys(100, first=1_400))
