@@ -100,7 +100,12 @@ class Collector:
 
     async def _carry(self, submission: Submission) -> None:
         count = submission.count
-        passage = self._limiter.enter(submission.source, count, weight(count, submission.size))
+        try:
+            passage = self._limiter.enter(submission.source, count, weight(count, submission.size))
+        except ClewError as error:
+            if self._tap.open:
+                self._tap.refused(submission.source, error, submission.trace, submission.received_ns)
+            raise
         self._stats.begin(submission)
         if self._tap.open:
             self._tap.begin(submission)
