@@ -19,7 +19,6 @@ _FAULTS: dict[str, Fault] = {"closed": Close(), "hangs": Hang(), "cut": Cut(5)}
 _EVENTS = 3
 # How long a library waits for an answer that hangs; far more than the edge takes.
 _PATIENCE_SECONDS = 3
-_once = pytest.mark.xfail(strict=True, reason="events are not deduplicated by message id yet: the retry is published")
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,12 @@ def test_the_library_sends_the_same_events_again(mesh: RunningMesh, delivery: De
     mesh.events.wait(delivery.sent)
 
 
-@_once
 def test_an_event_that_is_sent_again_stands_there_once(mesh: RunningMesh, delivery: Delivery) -> None:
     """Each message has one record on the topic, however its first answer was lost."""
     found = mesh.events.wait(delivery.sent, quiet=1.0)
     assert [len(found[message_id]) for message_id in delivery.sent] == [1] * _EVENTS
 
 
-@_once
 def test_the_retry_is_told_that_it_is_a_duplicate(delivery: Delivery) -> None:
     """What was accepted by the request whose answer was lost is a duplicate in the one that repeats it."""
     first, *later = delivery.verdicts()

@@ -9,15 +9,17 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from cli.children import Child
-from cli.layout import WORKSPACE, Layout, write_private
-from cli.running import START_SECONDS, Mesh, MeshOptions, serving
+from cli.layout import WORKSPACE, Layout, Secrets, write_private
+from cli.running import START_SECONDS, Mesh, MeshOptions, admin_token, serving
+from tests.faults.ledger import Counts, read_counts
 from tests.faults.schedule import KAFKA, SERVICES, gateway_name
+from tests.support.postgres import running_postgres
 from tools.kafka.cluster import HOST, LocalKafka, free_ports
 
 FILTERED_SOURCE: Final = "filtered"
@@ -34,15 +36,19 @@ class FaultMesh:
     Args:
         folder: Where everything is kept.
         count: How many gateways.
+        database: PostgreSQL that the gateways share; empty: each has a store of its own, for one gateway.
     """
 
     folder: Path
     count: int
+    database: str = ""
     gateways: list[str] = field(init=False)
     write_key: str = ""
     filtered_key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     _children: dict[str, Child] = field(default_factory=dict)
     _kafka: LocalKafka = field(init=False)
+    _secrets: Secrets = field(init=False)
+    _ports: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._kafka = LocalKafka(self.folder / KAFKA, quick_start=True)
@@ -50,6 +56,7 @@ class FaultMesh:
         ports = free_ports(len(SERVICES) + 2 * self.count)
         services = dict(zip(SERVICES, ports, strict=False))
         edges = ports[len(SERVICES) :]
+        self._ports = {**services, "gateway": edges[self.count]}
         self.gateways = [f"http://{HOST}:{port}" for port in edges[: self.count]]
         self._prepare()
         for name in SERVICES:
@@ -109,6 +116,11 @@ class FaultMesh:
         if not self._kafka.running:
             raise ProcessEnded(f"Kafka ended by itself; see {self._kafka.nodes[0].log}")
 
+    async def ledger(self) -> Counts:
+        """What the ledger says of all gateways, once nothing is under way."""
+        token = await admin_token(self._ports["identity"], self._secrets)
+        return await read_counts(f"{HOST}:{self._ports['gateway']}", token)
+
     def pids(self) -> dict[str, int]:
         """The processes that run, by name, without Kafka's."""
         return {name: child.pid for name, child in self._children.items() if child.pid is not None}
@@ -128,7 +140,8 @@ class FaultMesh:
     def _prepare(self) -> None:
         """Make the secrets and the sources; one more source collects for what nobody has consented to."""
         layout = Layout(self.folder)
-        self.write_key = layout.prepare().write_key
+        self._secrets = layout.prepare()
+        self.write_key = self._secrets.write_key
         sources = json.loads(layout.sources.read_text())
         key = hashlib.sha256(self.filtered_key.encode()).hexdigest()
         filtered = {
@@ -148,6 +161,7 @@ class FaultMesh:
             own = self.folder / name
             own.mkdir()
             env["CLEW_DATA_DIR"] = str(own)
+            env["CLEW_DATABASE"] = self.database
         module = kind if kind == "gateway" else f"{kind}_svc"
         log = layout.logs / f"{name}.log"
         self._children[name] = Child(name, module, env, log, serving(ports[kind]))
@@ -156,9 +170,12 @@ class FaultMesh:
 @asynccontextmanager
 async def running(folder: Path, gateways: int) -> AsyncIterator[FaultMesh]:
     """A mesh that serves, ended at the end, whatever happened."""
-    mesh = FaultMesh(folder, gateways)
-    try:
-        await mesh.start()
-        yield mesh
-    finally:
-        await mesh.stop()
+    with ExitStack() as stack:
+        # Claims of two gateways must meet: the store that they share is no process of clew's, and is not killed.
+        database = stack.enter_context(running_postgres()).new_database() if gateways > 1 else ""
+        mesh = FaultMesh(folder, gateways, database)
+        try:
+            await mesh.start()
+            yield mesh
+        finally:
+            await mesh.stop()

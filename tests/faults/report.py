@@ -55,7 +55,17 @@ def _promises(pieces: Sequence[Piece]) -> str:
     ]
     if len(rows) > 1:
         rows.append(_promise("all", pieces))
-    names = ("gateways", "rounds", "sent", "acknowledged", "**lost**", "**doubled**", "filtered", "kept though refused")
+    names = (
+        "gateways",
+        "rounds",
+        "sent",
+        "acknowledged",
+        "**lost**",
+        "**doubled**",
+        "filtered",
+        "kept though refused",
+        "ledger",
+    )
     return _table(names, rows)
 
 
@@ -69,6 +79,7 @@ def _promise(name: str, pieces: Sequence[Piece]) -> list[object]:
         _with_causes(double.cause for piece in pieces for double in piece.doubled.values()),
         sum(piece.filtered for piece in pieces),
         sum(len(piece.leaked) for piece in pieces),
+        "balanced" if not any(piece.ledger for piece in pieces) else "**not balanced**",
     ]
 
 

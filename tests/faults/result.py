@@ -27,6 +27,7 @@ class Piece:
         answers: What our own client was answered, by status or error.
         lost, doubled: Message ids, with the process whose kill explains it.
         peak_mib: The most memory that each process of clew took between rounds.
+        ledger: Where the gateway's ledger contradicts itself, the topics or what clients were told.
     """
 
     date: str
@@ -49,6 +50,7 @@ class Piece:
     strangers: list[str]
     failed_again: int
     peak_mib: dict[str, float]
+    ledger: list[str] = field(default_factory=list)
 
     @property
     def acknowledged(self) -> int:
@@ -108,6 +110,7 @@ class Results:
                 for what, ids in wrong.items()
                 if ids
             ]
+            found += [f"{piece.gateways} gateway(s), seed {piece.seed}: ledger: {what}" for what in piece.ledger]
         promised = ("inversions", "missing") if allow_doubled else ("inversions", "missing", "doubled")
         found += [
             f"order: {self.order[what]} {what} of {self.order['calls']} calls"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.audit import Claims, Findings, audit
+from tests.faults.ledger import Counts, imbalance
 from tests.faults.libraries import Books, Library, note, start_all
 from tests.faults.load import Client
 from tests.faults.mesh import FaultMesh, running
@@ -69,7 +70,8 @@ async def run(folder: Path, gateways: int, seed: int, faults: Sequence[Fault], s
         client.claims.sent.update(*(book.sent for book in books))
         mesh.check()
         say("reading the topics")
-        findings = await asyncio.to_thread(_audit, mesh.kafka, client.claims, progress.rounds)
+        counts = await mesh.ledger()
+        findings, ledger = await asyncio.to_thread(_audit, mesh.kafka, client.claims, progress.rounds, counts)
     sent = {_OWN_CLIENT: own, **{book.library: len(book.sent) for book in books}}
     return _piece(
         gateways=gateways,
@@ -79,6 +81,7 @@ async def run(folder: Path, gateways: int, seed: int, faults: Sequence[Fault], s
         client=client,
         books=books,
         findings=findings,
+        ledger=ledger,
         sent=sent,
     )
 
@@ -120,9 +123,16 @@ def _tell(say: Say, done: Round) -> None:
     say(f"round {done.number}: {done.target} killed; acknowledged again after {done.served:.2f} s{both}")
 
 
-def _audit(kafka: str, claims: Claims, rounds: Sequence[Round]) -> Findings:
+def _audit(kafka: str, claims: Claims, rounds: Sequence[Round], counts: Counts) -> tuple[Findings, list[str]]:
     kills = [done.kill for done in rounds]
-    return audit(claims, read_copies(kafka, EVENTS), read_copies(kafka, FAILED), kills)
+    events, failed = read_copies(kafka, EVENTS), read_copies(kafka, FAILED)
+    ledger = imbalance(
+        counts,
+        events=sum(map(len, events.values())),
+        failed=sum(map(len, failed.values())),
+        filtered=claims.filtered,
+    )
+    return audit(claims, events, failed, kills), ledger
 
 
 def _piece(
@@ -134,6 +144,7 @@ def _piece(
     client: Client,
     books: Sequence[Books],
     findings: Findings,
+    ledger: list[str],
     sent: dict[str, int],
 ) -> Piece:
     claims = client.claims
@@ -153,6 +164,7 @@ def _piece(
         given_up=len(given_up),
         pending=len(claims.unanswered - given_up),
         answers=dict(client.answers),
+        ledger=ledger,
         peak_mib=progress.peak_mib,
         lost=findings.lost,
         doubled=findings.doubled,

@@ -24,6 +24,9 @@ class MemoryClaims:
         """Remember what was published."""
         self._published.update(changes.published)
 
+    async def tidy(self) -> None:
+        """Nothing grows old."""
+
     def may_publish(self) -> bool:
         """There is no lease."""
         return True

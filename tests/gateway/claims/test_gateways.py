@@ -152,7 +152,7 @@ async def test_a_gateway_lives_on_while_kafka_is_away_and_another_one_is_to_be_s
         await renew(*position)  # type: ignore[arg-type]
         renewed.set()
 
-    store_of(second).renew = noting  # type: ignore[method-assign]
+    store_of(second).renew = noting  # type: ignore[assignment, method-assign]
     async with asyncio.timeout(5):
         await renewed.wait()
     assert store_of(second).may_publish()
