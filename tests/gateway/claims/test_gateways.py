@@ -101,6 +101,19 @@ async def test_what_a_dead_gateway_published_and_claimed_is_settled_by_another(p
     assert (counts[RECEIVED], counts[PUBLISHED], counts[DUPLICATE]) == (5, 2, 2)
 
 
+async def test_a_beat_does_not_skip_what_is_published_and_not_written_down(pair: tuple[Stage, Stage]) -> None:
+    """Where the others have to read from, should it end now, is before what only its memory knows."""
+    first, second = pair
+    freeze(first)
+    assert await send(first, track("m-1")) == [ACCEPTED]
+    cluster, lows = first.claims.durable_position()
+    await store_of(first).renew(lows, cluster)
+    await expire(store_of(first))
+    await second.recovery.settle_others()
+    assert await send(second, track("m-1")) == [COPY]
+    assert await ledger(second) == {RECEIVED: 2, PUBLISHED: 1, DUPLICATE: 1}
+
+
 async def test_a_gateway_that_was_taken_for_dead_publishes_and_settles_nothing_more(
     pair: tuple[Stage, Stage],
 ) -> None:
