@@ -84,6 +84,10 @@ class Claims:
             return self._cluster, claim.lows or {}
         return self._cluster, self._reached()
 
+    def durable_position(self) -> tuple[str, Offsets]:
+        """As `position`, of what the store knows already."""
+        return self.journal.durable_position() or (self._cluster, self._base)
+
     async def claim(self, batch: Admitted) -> Claimed:
         """Take what nobody has published or claimed; what has been published gets its outcome here.
 
@@ -187,7 +191,8 @@ class Claims:
         """
         if not claimed.followers:
             return None
-        until = time.monotonic() + FOLLOW_SECONDS
+        # Where Kafka did not answer this batch, it will not answer the copies before it soon.
+        until = time.monotonic() + (0.0 if claimed.claim.unknown else FOLLOW_SECONDS)
         again: list[Owned] = []
         elsewhere: list[Follower] = []
         for follower in claimed.followers:

@@ -60,6 +60,7 @@ class Journal:
         self._released: Released = []
         self._waiting: list[asyncio.Future[None]] = []
         self._held: _Group | None = None
+        self._durable: tuple[str, Offsets] | None = None
         self._number = 0
         self._hurry = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -83,6 +84,13 @@ class Journal:
         """Claimed messages are on no topic."""
         self._released.append((claim, keys))
         self._start()
+
+    def durable_position(self) -> tuple[str, Offsets] | None:
+        """Offsets below which everything is accounted for in the store already; None while nothing was ever written.
+
+        What is settled and not written stands below the position of now: a gateway that takes over must read it.
+        """
+        return self._durable if self.pending else self._position()
 
     @property
     def tally(self) -> Tally:
@@ -174,6 +182,7 @@ class Journal:
         await self._store.apply(group.changes)
         self._held = None
         self._failing = False
+        self._durable = (group.changes.cluster, group.changes.lows)
         self.recent.difference_update(group.changes.published)
         self._on_released(group.released)
         for done in group.waiting:

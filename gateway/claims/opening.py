@@ -6,22 +6,33 @@ from gateway.claims.limits import Limits
 from gateway.claims.port import ClaimStore
 from gateway.claims.settings import ClaimsSettings
 from gateway.claims.sqlite import SqliteClaims
+from mesh.errors import StorageUnavailable
 from mesh.settings import SettingsError
+from mesh.sqlite import MigrationError
 
 
 async def open_store(settings: ClaimsSettings, data_dir: Path | None) -> ClaimStore:
     """Open the store that the settings name; without a data directory a temporary one.
 
     Raises:
-        SettingsError: PostgreSQL is asked for and its driver is not installed.
-        StorageUnavailable: The store cannot be reached, or another process owns it.
-        MigrationError: Its schema cannot be brought up to date.
+        SettingsError: It cannot be opened: another process owns the file, the database cannot be reached, its schema is
+            not ours, or its driver is not installed. The message says which, and what to do.
     """
     limits = Limits(settings.window_hours, settings.max_rows, settings.ledger_days)
-    if not settings.database:
+    try:
+        if settings.database:
+            return await _open_postgres(settings.database, limits)
         return await SqliteClaims.open(data_dir / "gateway.db" if data_dir else None, limits)
+    except (StorageUnavailable, MigrationError) as error:
+        reason = error.detail if isinstance(error, StorageUnavailable) else str(error)
+        if settings.database:
+            raise SettingsError([f"CLEW_DATABASE: {reason}. Start it, or set another one."]) from error
+        raise SettingsError([f"CLEW_DATA_DIR: {reason}. Stop the other process or set another directory."]) from error
+
+
+async def _open_postgres(url: str, limits: Limits) -> ClaimStore:
     try:
         from gateway.claims.postgres import PostgresClaims  # noqa: PLC0415 - its driver is an extra
     except ModuleNotFoundError as error:
-        raise SettingsError(["CLEW_DATABASE: PostgreSQL needs the driver: pip install 'clew[postgres]'"]) from error
-    return await PostgresClaims.open(settings.database, limits)
+        raise SettingsError(["CLEW_DATABASE: PostgreSQL needs its driver: pip install 'clew[postgres]'"]) from error
+    return await PostgresClaims.open(url, limits)

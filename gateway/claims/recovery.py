@@ -92,7 +92,7 @@ class Recovery:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                cluster, lows = self._claims.position()
+                cluster, lows = self._claims.durable_position()
                 await self._store.renew(lows, cluster)
             except LeaseLost:
                 self._claims.lose()

@@ -12,6 +12,7 @@ from gateway.claims.port import Held
 from gateway.claims.postgres import PostgresClaims
 from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
 from mesh.bus.memory import MemoryBus
+from mesh.bus.port import Offsets
 from mesh.errors import BusUnavailable, StorageUnavailable
 from tests.gateway.claims.stores import expire
 from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, send, track
@@ -101,6 +102,19 @@ async def test_what_a_dead_gateway_published_and_claimed_is_settled_by_another(p
     assert (counts[RECEIVED], counts[PUBLISHED], counts[DUPLICATE]) == (5, 2, 2)
 
 
+async def test_a_beat_does_not_skip_what_is_published_and_not_written_down(pair: tuple[Stage, Stage]) -> None:
+    """Where the others have to read from, should it end now, is before what only its memory knows."""
+    first, second = pair
+    freeze(first)
+    assert await send(first, track("m-1")) == [ACCEPTED]
+    cluster, lows = first.claims.durable_position()
+    await store_of(first).renew(lows, cluster)
+    await expire(store_of(first))
+    await second.recovery.settle_others()
+    assert await send(second, track("m-1")) == [COPY]
+    assert await ledger(second) == {RECEIVED: 2, PUBLISHED: 1, DUPLICATE: 1}
+
+
 async def test_a_gateway_that_was_taken_for_dead_publishes_and_settles_nothing_more(
     pair: tuple[Stage, Stage],
 ) -> None:
@@ -136,7 +150,7 @@ async def test_a_gateway_stops_publishing_before_the_others_can_take_it_for_dead
 
 
 async def test_a_gateway_lives_on_while_kafka_is_away_and_another_one_is_to_be_settled(
-    pair: tuple[Stage, Stage],
+    pair: tuple[Stage, Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its beat does not wait for the topics: an outage of Kafka must not look like the death of every gateway."""
     first, second = pair
@@ -148,11 +162,11 @@ async def test_a_gateway_lives_on_while_kafka_is_away_and_another_one_is_to_be_s
     renewed = asyncio.Event()
     renew = store_of(second).renew
 
-    async def noting(*position: object) -> None:
-        await renew(*position)  # type: ignore[arg-type]
+    async def noting(lows: Offsets, cluster: str) -> None:
+        await renew(lows, cluster)
         renewed.set()
 
-    store_of(second).renew = noting  # type: ignore[assignment, method-assign]
+    monkeypatch.setattr(store_of(second), "renew", noting)
     async with asyncio.timeout(5):
         await renewed.wait()
     assert store_of(second).may_publish()

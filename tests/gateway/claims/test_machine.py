@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from opentelemetry.trace import NoOpTracer
 
 from clew.collector.v1.collector_service_pb2 import Verdict
@@ -32,8 +32,9 @@ from gateway.pipeline import Pipeline
 from mesh.bus.memory import MemoryBus
 from mesh.bus.tail import MemoryTail
 from mesh.errors import ClewError
-from tests.gateway.claims.stores import Clock, Shelf, SqliteShelf
+from tests.gateway.claims.stores import Clock, PostgresShelf, Shelf, SqliteShelf
 from tests.gateway.scripted import SOURCE, submission
+from tests.support.postgres import Postgres
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class ClaimsMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
-        self.shelf: Shelf = SqliteShelf(Path(self.folder.name))
+        self.shelf = self.make_shelf(Path(self.folder.name))
         self.clock = Clock()
         self.bus = MemoryBus(delivery_timeout_seconds=0.005)
         self.acknowledged: set[str] = set()
@@ -78,6 +79,10 @@ class ClaimsMachine(RuleBasedStateMachine):
         self.patience = claims_module.FOLLOW_SECONDS
         claims_module.FOLLOW_SECONDS = 0.02  # type: ignore[misc] # nobody comes to answer a copy that waits
         self.run(self.start())
+
+    def make_shelf(self, folder: Path) -> Shelf:
+        """Where the stores are."""
+        return SqliteShelf(folder)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to its end."""
@@ -161,6 +166,12 @@ class ClaimsMachine(RuleBasedStateMachine):
         """The journal has time to write."""
         self.run(self.claims.journal.kept())
 
+    @rule()
+    def beat(self) -> None:
+        """The gateway says that it lives, and from where on others would have to read."""
+        cluster, lows = self.claims.durable_position()
+        self.run(self.claims.store.renew(lows, cluster))
+
     @precondition(lambda self: not self.bus.stopped)
     @rule()
     def crash(self) -> None:
@@ -218,7 +229,22 @@ class ClaimsMachine(RuleBasedStateMachine):
         return {cell.outcome: count for cell, count in (await self.claims.store.ledger(ALL)).items()}
 
 
-TestClaims = ClaimsMachine.TestCase
-TestClaims.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+def limits(examples: int) -> settings:
+    """How long to look."""
+    checks = list(HealthCheck)
+    return settings(max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=checks)
+
+
+def test_random_histories_on_sqlite() -> None:
+    """Whatever happens, in whatever order."""
+    run_state_machine_as_test(ClaimsMachine, settings=limits(60))
+
+
+def test_random_histories_on_postgresql(postgres: Postgres) -> None:
+    """The same, where claims are rows and a crashed gateway's are settled by the next."""
+
+    class OnPostgres(ClaimsMachine):
+        def make_shelf(self, folder: Path) -> Shelf:  # noqa: ARG002 - there is no file
+            return PostgresShelf(postgres.new_database())
+
+    run_state_machine_as_test(OnPostgres, settings=limits(20))
