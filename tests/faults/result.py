@@ -108,7 +108,7 @@ class Results:
                 for what, ids in wrong.items()
                 if ids
             ]
-        promised = ("inversions", "missing") if allow_doubled else ("inversions", "missing", "doubled")
+        promised = ["inversions", "stuck", "missing"] + ([] if allow_doubled else ["doubled"])
         found += [
             f"order: {self.order[what]} {what} of {self.order['calls']} calls"
             for what in promised
