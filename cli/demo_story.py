@@ -22,11 +22,12 @@ from clew.event.v1.failed_event_pb2 import FailedEvent
 from clew.identity.v1.identifier_pb2 import Assurance, Identifier, IdentifierKind
 from clew.identity.v1.identity_service_pb2 import GetProfileRequest, IssueTokenRequest
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
+from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from clew.identity.v1.profile_pb2 import Profile
 from clew.options.v1.privacy_pb2 import Purpose
 from cli.endpoints import Endpoints
 from cli.layout import BACKEND_CLIENT, WORKSPACE, Layout
-from cli.records import Decoded, consume
+from cli.records import Decoded, Message, consume
 from cli.send import post
 from cli.trace import render_waterfall
 from mesh.spans import find_trace, last_trace_id
@@ -209,15 +210,19 @@ class Story:
         stop = lambda: len(found) >= wanted or time.monotonic() > deadline  # noqa: E731
         records = consume(self._endpoints.kafka, from_beginning=True, stop=stop)
         found.extend(record for record in records if record is not None and self._is_ours(record))
-        return sorted(found, key=lambda record: record.message.received_time.ToNanoseconds())
+        return sorted(found, key=lambda record: _received_ns(record.message))
 
     def _is_ours(self, record: Decoded) -> bool:
         message = record.message
-        if message.received_time.ToNanoseconds() < self._began_ns:
+        if isinstance(message, ProfileChanged) or _received_ns(message) < self._began_ns:
             return False
         if isinstance(message, FailedEvent):
             return message.message_id == _BROKEN
         return message.user_id == _USER or message.anonymous_id in {_VISITOR, _PRIVATE}
+
+
+def _received_ns(message: Message) -> int:
+    return 0 if isinstance(message, ProfileChanged) else message.received_time.ToNanoseconds()
 
 
 def _word(enum: Any, number: int) -> str:

@@ -87,7 +87,7 @@ def tail(
     type_: Annotated[str, typer.Option("--type", help="Only this call: track, identify, page, ...")] = "",
     user: Annotated[str, typer.Option(help="Only events of this user id.")] = "",
     anonymous: Annotated[str, typer.Option(help="Only events of this anonymous id.")] = "",
-    profile: Annotated[str, typer.Option(help="Only events of this profile id.")] = "",
+    profile: Annotated[str, typer.Option(help="Only events of this profile id, and its merges.")] = "",
     source: Annotated[str, typer.Option(help="Only events of this source.")] = "",
     message: Annotated[str, typer.Option(help="Only the event with this message id.")] = "",
     failed: Annotated[bool, typer.Option("--failed", help="Only failed events.")] = False,

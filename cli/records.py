@@ -16,13 +16,20 @@ from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
 from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
 from clew.identity.v1.identifier_pb2 import Assurance
+from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from clew.options.v1.privacy_pb2 import Purpose
 from mesh.bus.framing import FramingError, split
 from mesh.ids import new_id
 
 EVENTS_TOPIC = "clew.events.v1"
 FAILED_TOPIC = "clew.events.failed.v1"
-_TYPES: dict[str, type[EnrichedEvent] | type[FailedEvent]] = {EVENTS_TOPIC: EnrichedEvent, FAILED_TOPIC: FailedEvent}
+PROFILES_TOPIC = "clew.profiles.v1"
+Message = EnrichedEvent | FailedEvent | ProfileChanged
+_TYPES: dict[str, type[Message]] = {
+    EVENTS_TOPIC: EnrichedEvent,
+    FAILED_TOPIC: FailedEvent,
+    PROFILES_TOPIC: ProfileChanged,
+}
 EVENT_TYPES = tuple(name.removeprefix("EVENT_TYPE_").lower() for name, number in EventType.items() if number)
 _METADATA_SECONDS = 10
 _LOOK_SECONDS = 1.0
@@ -39,7 +46,7 @@ class Decoded:
     offset: int
     key: str
     headers: dict[str, str]
-    message: EnrichedEvent | FailedEvent
+    message: Message
 
     @property
     def trace_id(self) -> str:
@@ -48,7 +55,7 @@ class Decoded:
 
 
 def consume(bootstrap: str, *, from_beginning: bool, stop: Callable[[], bool]) -> Iterator[Decoded | None]:
-    """Records of both topics as they come; None whenever none came for a moment, so that the caller can look up.
+    """Records of all topics as they come; None whenever none came for a moment, so that the caller can look up.
 
     Partitions are assigned by hand: a viewer must not take part in anybody's consumer group.
 
@@ -120,6 +127,9 @@ def line(record: Decoded) -> str:
         return printable(
             f"failed    {reason:<22} source={message.source} message={message.message_id or '-'} {message.detail}"
         )
+    if isinstance(message, ProfileChanged):
+        merged = ",".join(message.merged_profile_ids)
+        return printable(f"merged    epoch {message.epoch:<16} profile={message.profile_id} from={merged}")
     kind = name_of(EventType, message.type, "EVENT_TYPE_")
     what = message.event or message.name or ""
     names = (("user", message.user_id), ("anon", message.anonymous_id))

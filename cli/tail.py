@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
+from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from cli.endpoints import Endpoints, NotRunning
 from cli.records import Decoded, as_json, consume, line, name_of
 
@@ -29,6 +30,8 @@ class TailFilter:
     def accepts(self, record: Decoded) -> bool:
         """Whether the record is shown."""
         message = record.message
+        if isinstance(message, ProfileChanged):
+            return self._accepts_merge(message)
         if self.source and message.source != self.source:
             return False
         if self.message_id and message.message_id != self.message_id:
@@ -42,6 +45,12 @@ class TailFilter:
             (self.profile, message.profile_id),
         )
         return not self.failed_only and all(not want or want == have for want, have in wanted)
+
+    def _accepts_merge(self, merge: ProfileChanged) -> bool:
+        """Whether a merge is shown: to who looks at everything, or at one of its profiles."""
+        if self.type or self.user or self.anonymous or self.source or self.message_id or self.failed_only:
+            return False
+        return not self.profile or self.profile in {merge.profile_id, *merge.merged_profile_ids}
 
 
 def tail(data_dir: Path, wanted: TailFilter, *, limit: int, from_beginning: bool, json_lines: bool) -> int:

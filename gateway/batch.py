@@ -3,6 +3,7 @@
 A stage takes its predecessor's type, so what was not decided cannot be published.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,10 +105,14 @@ class Claimed:
 
 @dataclass(slots=True)
 class Resolved:
-    """Every event is tied to a profile: identity i belongs to event i."""
+    """Every event is tied to a profile: identity i belongs to event i.
+
+    `merges` names, by profile, all that were ever merged into it, where there are any.
+    """
 
     claimed: Claimed
     identities: list[ResolvedIdentity]
+    merges: Mapping[str, Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -125,6 +130,7 @@ class Decided:
 
     claimed: Claimed
     allowed: list[Allowed]
+    merges: Mapping[str, Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -134,3 +140,14 @@ class Enriched:
     claimed: Claimed
     allowed: list[Allowed]
     enrichments: list[bytes]
+    merges: Mapping[str, Sequence[str]]
+
+
+@dataclass(slots=True)
+class Aliased:
+    """The aliases of all profiles with merged ones are on Kafka; `epochs` counts those merged ones by profile."""
+
+    claimed: Claimed
+    allowed: list[Allowed]
+    enrichments: list[bytes]
+    epochs: Mapping[str, int]

@@ -23,7 +23,10 @@ from mesh.wire import part_tag, varint
 
 EVENTS_TOPIC = "clew.events.v1"
 FAILED_TOPIC = "clew.events.failed.v1"
-SCHEMA_VERSION = "1.0.0"
+TOPICS = (EVENTS_TOPIC, FAILED_TOPIC)
+"""What becomes of events: these topics are what is claimed, counted and recovered."""
+PROFILES_TOPIC = "clew.profiles.v1"
+SCHEMA_VERSION = "1.1.0"
 """Semantic version of the event contracts: minor for new fields, major never within `v1`."""
 
 _NANOS = 1_000_000_000
@@ -55,13 +58,14 @@ class Encoder:
         self._failed_topic = topic_prefix + FAILED_TOPIC
         self._event_prefix = frame_prefix(event_schema_id)
         self._failed_prefix = frame_prefix(failed_schema_id)
-        self._event_headers = _constant_headers(EnrichedEvent.DESCRIPTOR.full_name, origin)
-        self._failed_headers = _constant_headers(FailedEvent.DESCRIPTOR.full_name, origin)
+        self._event_headers = constant_headers(EnrichedEvent.DESCRIPTOR.full_name, origin)
+        self._failed_headers = constant_headers(FailedEvent.DESCRIPTOR.full_name, origin)
 
-    def event(self, item: Allowed, enrichment: bytes, decision: bytes) -> Record:
-        """The record of an event for the events topic, keyed by its profile."""
+    def event(self, item: Allowed, enrichment: bytes, decision: bytes, epoch: int = 0) -> Record:
+        """The record of an event for the events topic, keyed by its profile, which has that many merged ones."""
         event, submission = item.owned
         message = _scalars(item)
+        message.profile_epoch = epoch
         out = bytearray(self._event_prefix)
         out += message.SerializeToString()
         _append(out, _CONTEXT, event.context.serialized)
@@ -72,6 +76,7 @@ class Encoder:
             ("traceparent", traceparent(submission.trace)),
             ("clew-message-id", event.message_id.encode()),
             ("clew-consent-epoch", b"%d" % item.decision.epoch),
+            ("clew-profile-epoch", b"%d" % epoch),
             ("ce_id", event.message_id.encode()),
             ("ce_source", _ce_source(submission)),
             ("ce_type", b"dev.clew.event." + _TYPE_NAMES[event.type]),
@@ -106,7 +111,8 @@ class Encoder:
         )
 
 
-def _constant_headers(full_name: str, origin: str) -> list[tuple[str, bytes]]:
+def constant_headers(full_name: str, origin: str) -> list[tuple[str, bytes]]:
+    """The headers that are the same on all records of a type."""
     return [
         (ORIGIN_HEADER, origin.encode()),
         ("clew-schema", f"{full_name};{SCHEMA_VERSION}".encode()),

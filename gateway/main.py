@@ -15,6 +15,7 @@ from clew.collector.v1 import collector_service_pb2
 from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from clew.ledger.v1 import ledger_service_pb2
 from clew.ledger.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from gateway.admin.debug_service import EdgeDebugServicer
@@ -22,6 +23,7 @@ from gateway.admin.directory import Directory
 from gateway.admin.opening import open_store as open_source_store
 from gateway.admin.service import SourceServicer
 from gateway.admission import Admission
+from gateway.aliases import Aliases
 from gateway.claims.claims import Claims
 from gateway.claims.opening import open_store
 from gateway.claims.port import ClaimStore
@@ -55,9 +57,10 @@ from gateway.transcode.transcoder import Transcoder
 from gateway.upstreams import Upstreams
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
+from mesh.bus.kafka_ends import KafkaEnds
 from mesh.bus.kafka_tail import KafkaTail
 from mesh.bus.port import Bus
-from mesh.bus.tail import Tail
+from mesh.bus.tail import EndReader, Tail
 from mesh.clock import SystemClock
 from mesh.errors import ClewError
 from mesh.logs import configure_logs
@@ -98,12 +101,12 @@ class Gateway:
         settings: GatewaySettings,
         sources: Sources,
         store: ClaimStore,
-        kafka: tuple[Bus, Tail],
+        kafka: tuple[Bus, Tail, EndReader],
         telemetry: Telemetry,
     ) -> "Gateway":
         """Make the objects; nothing is bound yet."""
         registry = contracts_registry()
-        bus, tail = kafka
+        bus, tail, ends = kafka
         upstreams = Upstreams.open(
             identity=settings.identity, consent=settings.consent, enrich=settings.enrich, telemetry=telemetry
         )
@@ -116,7 +119,9 @@ class Gateway:
         admission = Admission(sources, token_verifiers(settings, upstreams), {settings.issuer, *settings.admin_issuers})
         tap = Tap()
         claims = Claims(store, bus, _end_process)
-        pipeline = Pipeline(upstreams, claims, encoder, telemetry.tracer, tap)
+        schema_id = registry.schema_id(ProfileChanged.DESCRIPTOR.full_name)
+        aliases = Aliases(bus, ends, schema_id=schema_id, origin=store.owner)
+        pipeline = Pipeline(upstreams, claims, aliases, encoder, telemetry.tracer, tap=tap)
         limiter = Limiter(telemetry.meter, settings.default_limits, settings.bounds)
         collector = Collector(admission, limiter, pipeline, stats, request_seconds=settings.request_seconds, tap=tap)
         router = Router()
@@ -182,7 +187,7 @@ async def serve() -> None:
         sources, await open_source_store(claims_settings.database, server_settings.data_dir), SystemClock()
     )
     store = await open_store(claims_settings, server_settings.data_dir)
-    gateway = Gateway.build(settings, sources, store, (KafkaBus(kafka), KafkaTail(kafka)), telemetry)
+    gateway = Gateway.build(settings, sources, store, (KafkaBus(kafka), KafkaTail(kafka), KafkaEnds(kafka)), telemetry)
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
     gateway.register(server.server, directory)

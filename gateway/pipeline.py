@@ -1,6 +1,6 @@
 """The data path, top to bottom.
 
-    edge -> decode -> admit -> [coalesce] -> claim -> resolve -> decide -> enrich -> publish
+    edge -> decode -> admit -> [coalesce] -> claim -> resolve -> decide -> enrich -> alias -> publish
 
 The edge, decode and admit run for each request (`gateway/http`, `gateway/decode`, `gateway/admission.py`); from
 coalesce on, the requests of
@@ -14,6 +14,7 @@ Failure policy, stage by stage:
 | resolve | closed: nothing is acknowledged, the client is told to send again |
 | decide  | closed: an event that was not decided is not published            |
 | enrich  | closed: an event is published once, so it is published whole      |
+| alias   | closed: nothing stands under a key whose alias does not          |
 | publish | closed: 200 only after Kafka's acknowledgement                    |
 """
 
@@ -33,8 +34,13 @@ from clew.consent.v1.consent_service_pb2 import BatchCheckConsentsRequest, Conse
 from clew.enrich.v1.enrich_service_pb2 import BatchEnrichEventsRequest, EnrichmentQuery
 from clew.event.v1.event_pb2 import EVENT_TYPE_ALIAS
 from clew.event.v1.failed_event_pb2 import FailureReason
-from clew.identity.v1.identity_service_pb2 import BatchResolveIdentitiesRequest, IdentityQuery
-from gateway.batch import Admitted, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
+from clew.identity.v1.identity_service_pb2 import (
+    BatchResolveIdentitiesRequest,
+    IdentityQuery,
+    ResolvedIdentity,
+)
+from gateway.aliases import Aliases, Merges
+from gateway.batch import Admitted, Aliased, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.claims.claims import Claims
 from gateway.coalesce import Coalescer, Company, Release
 from gateway.encode import Encoder, owned_events
@@ -59,10 +65,18 @@ class Pipeline:
     """Carries admitted requests to Kafka, each workspace in its own sequence of batches."""
 
     def __init__(
-        self, upstreams: Upstreams, claims: Claims, encoder: Encoder, tracer: Tracer, tap: Tap | None = None
+        self,
+        upstreams: Upstreams,
+        claims: Claims,
+        aliases: Aliases,
+        encoder: Encoder,
+        tracer: Tracer,
+        *,
+        tap: Tap | None = None,
     ) -> None:
         self._upstreams = upstreams
         self._claims = claims
+        self._aliases = aliases
         self._encoder = encoder
         self._tracer = tracer
         self._tap = tap or Tap()
@@ -124,7 +138,8 @@ class Pipeline:
             enriched = await self.enrich(decided)
             if self._tap.open:
                 self._tap.enriched(enriched)
-            await self.publish(enriched, release)
+            aliased = await self.alias(enriched)
+            await self.publish(aliased, release)
         finally:
             self._claims.release(claimed)
 
@@ -135,7 +150,7 @@ class Pipeline:
     async def resolve(self, batch: Claimed) -> Resolved:
         """Who is it? Events that carry the same identifiers share one query."""
         if not batch.events:
-            return Resolved(batch, [])
+            return Resolved(batch, [], {})
         keys, positions = _identity_keys(batch.events)
         request = BatchResolveIdentitiesRequest(
             workspace=batch.workspace,
@@ -148,17 +163,18 @@ class Pipeline:
         )
         response = await _answer("identity", self._upstreams.resolve(request, timeout=_STAGE_SECONDS))
         results = list(response.results)
-        return Resolved(batch, [results[position] for position in positions])
+        merges = {known.profile_id: known.merged_profile_ids for known in results if known.merged_profile_ids}
+        if merges and (news := self._aliases.news(merges)):
+            _move_merged(results, news)
+        return Resolved(batch, [results[position] for position in positions], merges)
 
     async def decide(self, batch: Resolved) -> Decided:
         """Is it allowed? An event whose source collects for none of the allowed purposes ends here."""
         events = batch.claimed.events
         if not events:
-            return Decided(batch.claimed, [])
+            return Decided(batch.claimed, [], {})
         queries: dict[tuple[str, int], ConsentQuery] = {}
         keys: list[tuple[str, int]] = []
-        # Named with the last result of a profile: what this very batch merged into it counts for all of its events.
-        merged = {known.profile_id: known.merged_profile_ids for known in batch.identities if known.merged_profile_ids}
         for owned, identity in zip(events, batch.identities, strict=True):
             preferences = owned.event.context.category_preferences
             # Contexts are shared between events, and alive while the batch is, so that identity stands for equality.
@@ -167,7 +183,7 @@ class Pipeline:
             if key not in queries:
                 queries[key] = ConsentQuery(
                     subject=identity.profile_id,
-                    merged_subjects=merged.get(identity.profile_id, ()),
+                    merged_subjects=batch.merges.get(identity.profile_id, ()),
                     category_preferences=preferences,
                 )
         request = BatchCheckConsentsRequest(workspace=batch.claimed.workspace, items=queries.values())
@@ -180,12 +196,12 @@ class Pipeline:
                 allowed.append(Allowed(owned, identity, decision))
             else:
                 _settle_filtered(batch.claimed, owned)
-        return Decided(batch.claimed, allowed)
+        return Decided(batch.claimed, allowed, batch.merges)
 
     async def enrich(self, batch: Decided) -> Enriched:
         """What else is known? Only what may be kept is looked at; events in the same circumstances share one query."""
         if not batch.allowed:
-            return Enriched(batch.claimed, [], [])
+            return Enriched(batch.claimed, [], [], {})
         queries: dict[tuple[str, str, str, str, str], int] = {}
         positions = [queries.setdefault(_circumstances(item.owned), len(queries)) for item in batch.allowed]
         request = BatchEnrichEventsRequest(
@@ -196,9 +212,21 @@ class Pipeline:
         )
         response = await _answer("enrich", self._upstreams.enrich_events(request, timeout=_STAGE_SECONDS))
         serialized = [result.SerializeToString() for result in response.results]
-        return Enriched(batch.claimed, batch.allowed, [serialized[position] for position in positions])
+        enrichments = [serialized[position] for position in positions]
+        return Enriched(batch.claimed, batch.allowed, enrichments, batch.merges)
 
-    async def publish(self, batch: Enriched, release: Release) -> None:
+    async def alias(self, batch: Enriched) -> Aliased:
+        """Who were they before? A merge is said, and acknowledged, before the first event that comes after it."""
+        epochs = {profile_id: len(merged) for profile_id, merged in batch.merges.items()}
+        if epochs and (news := self._aliases.news(batch.merges)):
+            # Of whom no event is kept, nothing is said.
+            kept = {item.identity.profile_id for item in batch.allowed}
+            if needed := {profile_id: news[profile_id] for profile_id in news if profile_id in kept}:
+                with self._publish_span(len(needed)):
+                    await self._aliases.publish(batch.claimed.workspace, needed)
+        return Aliased(batch.claimed, batch.allowed, batch.enrichments, epochs)
+
+    async def publish(self, batch: Aliased, release: Release) -> None:
         """Hand everything to Kafka in order, let the next batch do so, then wait for the acknowledgements."""
         records, owners = self._records(batch)
         if not records:
@@ -207,6 +235,7 @@ class Pipeline:
             return
         with self._publish_span(len(records)):
             delivery = self._claims.produce(batch.claimed, batch.allowed, records)
+            self._aliases.follow(delivery)
             # One visitor's events keep their order: what Kafka's producer has is not overtaken any more.
             release()
             # Cancelling a batch must not cancel the future that the bus is going to resolve.
@@ -219,15 +248,17 @@ class Pipeline:
         for submission in batch.claimed.submissions:
             _settle_rejected(submission)
 
-    def _records(self, batch: Enriched) -> tuple[list[Record], list[Submission]]:
+    def _records(self, batch: Aliased) -> tuple[list[Record], list[Submission]]:
         records: list[Record] = []
         owners: list[Submission] = []
         decisions: dict[int, bytes] = {}
+        epochs = batch.epochs
         for item, enrichment in zip(batch.allowed, batch.enrichments, strict=True):
             decision = decisions.get(id(item.decision))
             if decision is None:
                 decision = decisions[id(item.decision)] = item.decision.SerializeToString()
-            records.append(self._encoder.event(item, enrichment, decision))
+            epoch = epochs.get(item.identity.profile_id, 0) if epochs else 0
+            records.append(self._encoder.event(item, enrichment, decision, epoch))
             owners.append(item.owned.submission)
         for submission in batch.claimed.submissions:
             for rejected in submission.decoded.rejected:
@@ -299,6 +330,19 @@ def _identity_key(owned: Owned) -> _IdentityKey:
     event, submission = owned
     previous_id = event.previous_id if event.type == EVENT_TYPE_ALIAS else ""
     return event.anonymous_id, event.user_id, event.index in submission.proven, previous_id
+
+
+def _move_merged(results: list[ResolvedIdentity], news: Merges) -> None:
+    """Give what a batch says of a profile that it merges itself, further on, to the profile that it was merged into.
+
+    Under one key their order needs no barrier, which could not be above them yet.
+    """
+    into = {former: profile_id for profile_id, merged in news.items() for former in merged}
+    for position, known in enumerate(results):
+        if known.profile_id in into:
+            results[position] = ResolvedIdentity(
+                profile_id=into[known.profile_id], assurance=known.assurance, conflict=known.conflict
+            )
 
 
 def _circumstances(owned: Owned) -> tuple[str, str, str, str, str]:

@@ -37,6 +37,7 @@ SOURCES: Final = (ROOT / "proto", ROOT / "third_party" / "proto", Path(grpc_tool
 VALUES: Final = {
     "clew.events.v1": "clew/event/v1/enriched_event.proto",
     "clew.events.failed.v1": "clew/event/v1/failed_event.proto",
+    "clew.profiles.v1": "clew/identity/v1/profile_changed.proto",
 }
 BUILT_IN: Final = "google/protobuf/descriptor.proto"
 # Google's files follow the installed protobuf, whose next version must not give every schema a new id.

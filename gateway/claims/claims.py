@@ -21,6 +21,7 @@ from gateway.claims.counting import count_records
 from gateway.claims.journal import Journal, Released
 from gateway.claims.keys import KEY_BYTES, rejected_key, source_prefix
 from gateway.claims.port import ClaimStore, Held
+from gateway.encode import TOPICS
 from gateway.ledger.tally import DUPLICATE, Cell, add, minute_of, rejected
 from mesh.bus.port import Bus, DeliveryFailure, Offsets, Record
 from mesh.errors import BusUnavailable, StorageUnavailable
@@ -312,7 +313,9 @@ class Claims:
         self._let_go(claim, dropped)
 
     def _reached(self) -> Offsets:
-        return {**self._base, **self._bus.acknowledged}
+        # What else the bus carries is not claimed, and not looked for on a start.
+        acknowledged = self._bus.acknowledged
+        return {**self._base, **{place: end for place, end in acknowledged.items() if place[0] in TOPICS}}
 
     async def _ask(self, claimed: Claimed, followers: list[Follower], until: float) -> list[Owned]:
         """Ask the store about what other gateways have claimed until it knows; those that are to be tried again."""

@@ -16,14 +16,13 @@ from gateway.claims.claims import Claims
 from gateway.claims.errors import LeaseLost
 from gateway.claims.keys import message_key, rejected_key, source_prefix
 from gateway.claims.port import ORIGIN_HEADER, Found, Unfinished
-from gateway.encode import EVENTS_TOPIC, FAILED_TOPIC
+from gateway.encode import EVENTS_TOPIC, TOPICS
 from gateway.ledger.tally import PUBLISHED, Cell, minute_of, rejected
 from mesh.bus.framing import parse
 from mesh.bus.port import Offsets
 from mesh.bus.tail import Ends, StoredRecord, Tail
 from mesh.errors import BusUnavailable, StorageUnavailable
 
-TOPICS: Final = (EVENTS_TOPIC, FAILED_TOPIC)
 SETTLE_SECONDS: Final = 0.5
 """How long after Kafka answers again a record that nobody acknowledged may still come to be stored: what a stalled
 broker had received is stored as soon as it runs."""

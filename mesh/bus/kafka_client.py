@@ -68,8 +68,6 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
     """
     return {
         "client.id": "clew",
-        # The same partition for a key as Java's clients choose, so that topics can be joined.
-        "partitioner": "murmur2_random",
         "compression.type": "lz4",
         # Producers hand over whole batches: half a millisecond joins one batch's records into full requests. Measured:
         # 0 ms costs a third of the throughput of single records, 5 ms multiplies the latency by ten and gains nothing.
@@ -80,6 +78,9 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         **(read_properties(settings.properties_file) if settings.properties_file else {}),
         "bootstrap.servers": settings.bootstrap,
+        # The same partition for a key as Java's clients choose, so that topics can be joined, and as
+        # `mesh.bus.partitioner` reckons.
+        "partitioner": "murmur2_random",
         "acks": "all",
         "enable.idempotence": True,
         "message.timeout.ms": int(settings.delivery_seconds * 1000),
@@ -92,8 +93,8 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
 _CONNECTION: Final = ("security.", "sasl.", "ssl.", "socket.", "broker.address.", "client.dns.", "metadata.")
 
 
-def consumer_config(settings: KafkaSettings) -> dict[str, Any]:
-    """Properties for a reader that belongs to no group: how to connect stands in the properties file.
+def connection_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Properties of any client: how to connect stands in the properties file.
 
     Raises:
         OSError: The properties file cannot be read.
@@ -106,6 +107,18 @@ def consumer_config(settings: KafkaSettings) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1000,
         **{name: value for name, value in properties.items() if name.startswith(_CONNECTION)},
         "bootstrap.servers": settings.bootstrap,
+    }
+
+
+def consumer_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Properties for a reader that belongs to no group.
+
+    Raises:
+        OSError: The properties file cannot be read.
+        ValueError: A line of it is no NAME=VALUE.
+    """
+    return {
+        **connection_config(settings),
         # Required by the client and never joined: partitions are assigned by hand, offsets are kept elsewhere.
         "group.id": "clew-tail",
         "enable.auto.commit": False,

@@ -31,7 +31,7 @@ class KafkaTail:
         self._config = consumer_config(settings)
 
     async def ends(self, topics: Sequence[str]) -> Ends:
-        """Where the topics end; see `mesh.bus.tail.Tail.ends`."""
+        """Where the topics end; see `mesh.bus.tail.EndReader.ends`."""
         async with self._consumer() as consumer:
             try:
                 return await asyncio.to_thread(_ends, consumer, topics)

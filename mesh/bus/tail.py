@@ -39,12 +39,20 @@ class Ends:
     offsets: Offsets
 
 
-class Tail(Protocol):
-    """Reads topics by offset. Every method raises `BusUnavailable` when the brokers do not answer in time."""
+class EndReader(Protocol):
+    """Says where topics end."""
 
     async def ends(self, topics: Sequence[str]) -> Ends:
-        """Where the topics end now: records that were acknowledged before the call lie below."""
+        """Where the topics end now: records that were acknowledged before the call lie below.
+
+        Raises:
+            BusUnavailable: The brokers do not answer in time.
+        """
         ...
+
+
+class Tail(EndReader, Protocol):
+    """Reads topics by offset. Every method raises `BusUnavailable` when the brokers do not answer in time."""
 
     def read(self, lows: Offsets, ends: Offsets) -> AsyncIterator[list[StoredRecord]]:
         """Yield the records from `lows` (0 where absent) up to `ends`, in lists, in the order of each partition.
@@ -66,7 +74,7 @@ class MemoryTail:
         self._cluster = cluster
 
     async def ends(self, topics: Sequence[str]) -> Ends:
-        """Where the topics end; see `Tail.ends`."""
+        """Where the topics end; see `EndReader.ends`."""
         self._check()
         written = set(self._bus.topics())
         return Ends(self._cluster, {(topic, 0): len(self._bus.read(topic)) for topic in topics if topic in written})

@@ -11,8 +11,9 @@ from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
 from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
 from clew.identity.v1.identifier_pb2 import Assurance
+from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from clew.options.v1.privacy_pb2 import Purpose
-from cli.records import EVENTS_TOPIC, FAILED_TOPIC, Decoded, _decode, as_json, line, printable
+from cli.records import EVENTS_TOPIC, FAILED_TOPIC, PROFILES_TOPIC, Decoded, _decode, as_json, line, printable
 from cli.tail import TailFilter
 from mesh.bus.framing import frame_prefix
 
@@ -67,15 +68,16 @@ def event(**fields: Any) -> EnrichedEvent:
     return made
 
 
-def record(message: EnrichedEvent | FailedEvent) -> Decoded:
+def record(message: EnrichedEvent | FailedEvent | ProfileChanged) -> Decoded:
     """A decoded record."""
-    topic = EVENTS_TOPIC if isinstance(message, EnrichedEvent) else FAILED_TOPIC
+    topic = {EnrichedEvent: EVENTS_TOPIC, FailedEvent: FAILED_TOPIC, ProfileChanged: PROFILES_TOPIC}[type(message)]
     framed = frame_prefix(1) + message.SerializeToString()
     decoded = _decode(Message(topic, framed, headers=[("traceparent", TRACEPARENT.encode()), ("empty", None)]))
     assert decoded is not None
     return decoded
 
 
+MERGED = ProfileChanged(workspace="shop", profile_id="p-1", merged_profile_ids=["p-2", "p-3"], epoch=2)
 FAILED = FailedEvent(message_id="m-9", source="web", reason=FailureReason.FAILURE_REASON_TOO_DEEP, detail="nested")
 
 
@@ -87,6 +89,7 @@ def test_a_line_says_who_did_what_and_what_is_allowed() -> None:
         *("profile=p-1", "user=u1", "anon=a1", "(asserted)"),
         "allowed=essential,analytics",
     ]
+    assert line(record(MERGED)).split() == ["merged", "epoch", "2", "profile=p-1", "from=p-2,p-3"]
     assert line(record(FAILED)).split() == ["failed", "too_deep", "source=web", "message=m-9", "nested"]
 
 
@@ -138,24 +141,27 @@ def test_a_value_of_a_newer_contract_is_shown_by_its_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "shows_event", "shows_failed"),
+    ("wanted", "shows_event", "shows_failed", "shows_merge"),
     [
-        (TailFilter(), True, True),
-        (TailFilter(type="track"), True, False),
-        (TailFilter(type="page"), False, False),
-        (TailFilter(user="u1"), True, False),
-        (TailFilter(user="u2"), False, False),
-        (TailFilter(anonymous="a1", user="u1"), True, False),
-        (TailFilter(anonymous="a1", user="u2"), False, False),
-        (TailFilter(profile="p-1"), True, False),
-        (TailFilter(source="web"), True, True),
-        (TailFilter(source="app"), False, False),
-        (TailFilter(message_id="m-9"), False, True),
-        (TailFilter(failed_only=True), False, True),
-        (TailFilter(failed_only=True, source="app"), False, False),
+        (TailFilter(), True, True, True),
+        (TailFilter(type="track"), True, False, False),
+        (TailFilter(type="page"), False, False, False),
+        (TailFilter(user="u1"), True, False, False),
+        (TailFilter(user="u2"), False, False, False),
+        (TailFilter(anonymous="a1", user="u1"), True, False, False),
+        (TailFilter(anonymous="a1", user="u2"), False, False, False),
+        (TailFilter(profile="p-1"), True, False, True),
+        (TailFilter(profile="p-3"), False, False, True),
+        (TailFilter(profile="p-9"), False, False, False),
+        (TailFilter(source="web"), True, True, False),
+        (TailFilter(source="app"), False, False, False),
+        (TailFilter(message_id="m-9"), False, True, False),
+        (TailFilter(failed_only=True), False, True, False),
+        (TailFilter(failed_only=True, source="app"), False, False, False),
     ],
 )
-def test_filters(wanted: TailFilter, shows_event: bool, shows_failed: bool) -> None:
-    """All that are given must fit; a failed event has no user, visitor or type to fit."""
+def test_filters(wanted: TailFilter, shows_event: bool, shows_failed: bool, shows_merge: bool) -> None:
+    """All that are given must fit; a failed event has no user, visitor or type to fit, a merge only profiles."""
+    assert wanted.accepts(record(MERGED)) is shows_merge
     assert wanted.accepts(record(event())) is shows_event
     assert wanted.accepts(record(FAILED)) is shows_failed

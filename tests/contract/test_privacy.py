@@ -12,6 +12,7 @@ OPTIONS_PACKAGE = "clew.options.v1"
 TOPIC_VALUES = {
     "clew.events.v1": "clew.event.v1.EnrichedEvent",
     "clew.events.failed.v1": "clew.event.v1.FailedEvent",
+    "clew.profiles.v1": "clew.identity.v1.ProfileChanged",
 }
 
 

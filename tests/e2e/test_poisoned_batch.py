@@ -118,7 +118,7 @@ def test_each_bad_event_is_on_the_failed_topic(mesh: RunningMesh, sent: Sent) ->
         assert (message.payload_size_bytes, message.index) == (len(text), sent.texts.index(text))
         assert (record.key, message.source, message.workspace) == ("default", "default", "main")
         assert message.detail
-        assert record.headers["clew-schema"] == "clew.event.v1.FailedEvent;1.0.0"
+        assert record.headers["clew-schema"] == "clew.event.v1.FailedEvent;1.1.0"
         assert record.headers["traceparent"]
 
 

@@ -121,7 +121,7 @@ def test_records_carry_the_documented_headers(delivery: Delivery) -> None:
         message, headers = record.message, record.headers
         kind = EventType.Name(message.type).removeprefix("EVENT_TYPE_").lower()
         assert headers == {
-            "clew-schema": "clew.event.v1.EnrichedEvent;1.0.0",
+            "clew-schema": "clew.event.v1.EnrichedEvent;1.1.0",
             "clew-message-id": message.message_id,
             "clew-consent-epoch": str(message.consent.epoch),
             "traceparent": headers["traceparent"],

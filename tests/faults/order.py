@@ -1,8 +1,8 @@
 """Does a person's order hold? Visitors come anonymously, log in and go on, through mixed clients and two gateways.
 
-Each visitor makes 21 calls: ten anonymous, `identify`, ten known. Their order on the topic is compared with the order
-in which they were made, within each Kafka key: a record that comes after one of the same visitor that was made later is
-an inversion.
+Each visitor makes 21 calls: ten anonymous, `identify`, ten known. The order in which a consumer processes them, by the
+documented rule, is compared with the order in which they were made (`tests/faults/reading.py`): one that comes after a
+later one of the same visitor is an inversion.
 
 Only what a client sends one after the other has an order. The Python libraries and our own client do so; libraries
 for Node.js and browsers have several requests under way, and nobody can say which arrives first.
@@ -11,16 +11,14 @@ for Node.js and browsers have several requests under way, and nobody can say whi
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from mesh.ids import new_id
 from tests.e2e.sdk.drivers import PYTHON_DRIVERS
 from tests.faults.audit import Claims
 from tests.faults.load import Client
-from tests.faults.mesh import FaultMesh
-from tests.faults.topic import read_all
-from tests.support.topics import EVENTS
+from tests.faults.reading import Made, OrderFigures, figures, read_topics
 
 ANONYMOUS_CALLS: Final = 10
 KNOWN_CALLS: Final = 10
@@ -77,73 +75,31 @@ class Visitor:
         return {"type": "track", "event": "E", "properties": {"number": number}, **who}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record of a call: its key and position on the topic, and which call of which visitor it is."""
+class Place(Protocol):
+    """A mesh with gateways that visitors can come through."""
 
-    key: str
-    partition: int
-    offset: int
-    visitor: int
-    number: int
+    @property
+    def gateways(self) -> Sequence[str]:
+        """The URLs of the edges, at least two."""
 
+    @property
+    def write_key(self) -> str:
+        """The key that the calls come with."""
 
-@dataclass(frozen=True, slots=True)
-class OrderFigures:
-    """What was found.
-
-    Attributes:
-        inversions: Records that come after a later call of the same visitor under the same key.
-        split: Visitors whose calls stand under more than one key, because a login merged two profiles; nothing is said
-            about their order from one key to the other.
-        missing: Calls that are not on the topic.
-        doubled: Calls that are there more than once; the first one counts.
-    """
-
-    visitors: int
-    calls: int
-    inversions: int
-    split: int
-    missing: int
-    doubled: int
-
-    def as_dict(self) -> dict[str, int]:
-        """For the results' file."""
-        return asdict(self)
+    @property
+    def kafka(self) -> str:
+        """Where Kafka is, `HOST:PORT`."""
 
 
-def figures(entries: Sequence[Entry], visitors: int) -> OrderFigures:
-    """Count; the entries in any order."""
-    first: dict[tuple[int, int], Entry] = {}
-    for entry in sorted(entries, key=lambda entry: (entry.partition, entry.offset)):
-        first.setdefault((entry.visitor, entry.number), entry)
-    highest: dict[tuple[int, str], int] = {}
-    keys: dict[int, set[str]] = defaultdict(set)
-    inversions = 0
-    for entry in first.values():
-        keys[entry.visitor].add(entry.key)
-        seen = highest.get((entry.visitor, entry.key), -1)
-        inversions += entry.number < seen
-        highest[entry.visitor, entry.key] = max(seen, entry.number)
-    return OrderFigures(
-        visitors=visitors,
-        calls=visitors * CALLS,
-        inversions=inversions,
-        split=sum(len(found) > 1 for found in keys.values()),
-        missing=visitors * CALLS - len(first),
-        doubled=len(entries) - len(first),
-    )
-
-
-async def play(mesh: FaultMesh, count: int) -> OrderFigures:
+async def play(mesh: Place, count: int) -> OrderFigures:
     """Let so many visitors come through both gateways of a mesh, and look at what is on the topic.
 
     Raises:
         DeliveryError: A library did not deliver.
     """
     visitors = [Visitor.make(number) for number in range(count)]
-    calls: dict[str, tuple[int, int]] = {}
-    client = Client(mesh.gateways, mesh.write_key, mesh.filtered_key, Claims())
+    calls: dict[str, Made] = {}
+    client = Client(mesh.gateways, mesh.write_key, "", Claims())
     try:
         await _introduce(client, visitors)
         first = [(visitor, range(ANONYMOUS_CALLS if visitor.moves else CALLS), False) for visitor in visitors]
@@ -152,7 +108,8 @@ async def play(mesh: FaultMesh, count: int) -> OrderFigures:
             calls |= await _send(mesh, client, phase)
     finally:
         await client.close()
-    return figures(await asyncio.to_thread(_entries, mesh.kafka, calls), count)
+    events, aliases = await asyncio.to_thread(read_topics, mesh.kafka, calls)
+    return await asyncio.to_thread(figures, events, aliases, count, CALLS)
 
 
 async def _introduce(client: Client, visitors: Sequence[Visitor]) -> None:
@@ -166,9 +123,7 @@ async def _introduce(client: Client, visitors: Sequence[Visitor]) -> None:
         await client.deliver(events[start : start + 100], client.write_key, first=0)
 
 
-async def _send(
-    mesh: FaultMesh, client: Client, phase: Sequence[tuple[Visitor, range, bool]]
-) -> dict[str, tuple[int, int]]:
+async def _send(mesh: Place, client: Client, phase: Sequence[tuple[Visitor, range, bool]]) -> dict[str, Made]:
     """Make the calls of one phase, every sender at the same time; by message id, which call of whom it was."""
     jobs: dict[tuple[int, int], list[tuple[int, int, Call]]] = defaultdict(list)
     for visitor, numbers, known in phase:
@@ -187,8 +142,8 @@ def _mixed(job: list[tuple[int, int, Call]]) -> list[tuple[int, int, Call]]:
 
 
 async def _deliver(
-    mesh: FaultMesh, client: Client, sender: tuple[int, int], job: list[tuple[int, int, Call]]
-) -> dict[str, tuple[int, int]]:
+    mesh: Place, client: Client, sender: tuple[int, int], job: list[tuple[int, int, Call]]
+) -> dict[str, Made]:
     name, gateway = _CLIENTS[sender[0]], sender[1]
     if name == _OWN_CLIENT:
         ids = await _deliver_ourselves(client, gateway, [call for _, _, call in job])
@@ -198,7 +153,7 @@ async def _deliver(
         ids = await asyncio.to_thread(
             driver.send, mesh.gateways[gateway], mesh.write_key, calls, timeout_seconds=_SEND_SECONDS
         )
-    return {message_id: (visitor, number) for message_id, (visitor, number, _) in zip(ids, job, strict=True)}
+    return {message_id: Made(visitor, number) for message_id, (visitor, number, _) in zip(ids, job, strict=True)}
 
 
 async def _deliver_ourselves(client: Client, gateway: int, calls: Sequence[Call]) -> list[str]:
@@ -207,12 +162,3 @@ async def _deliver_ourselves(client: Client, gateway: int, calls: Sequence[Call]
     for start in range(0, len(events), _BATCH):
         await client.deliver(events[start : start + _BATCH], client.write_key, first=gateway, only=True)
     return [event["messageId"] for event in events]
-
-
-def _entries(kafka: str, calls: dict[str, tuple[int, int]]) -> list[Entry]:
-    entries = []
-    for record in read_all(kafka, EVENTS):
-        call = calls.get(dict(record.headers())["clew-message-id"].decode())
-        if call is not None:
-            entries.append(Entry(record.key().decode(), record.partition(), record.offset(), *call))
-    return entries

@@ -133,9 +133,11 @@ def _order(results: Results) -> str:
     order = results.order
     return (
         f"{order['date']}: {order['visitors']:,} visitors, {order['calls']:,} calls, two gateways:"
-        f" **{order['inversions']} inversions** within a key, {order['missing']} calls missing, {order['doubled']}"
-        f" doubled. The login of {order['split']:,} visitors merged two profiles, so that their calls stand under two"
-        " keys; their order from one to the other is not counted."
+        f" **{order['inversions']} inversions** by the rule of docs/TOPICS.md, {order.get('stuck', 0)} events that it"
+        f" never let pass, {order['missing']} calls missing, {order['doubled']} doubled. The login of"
+        f" {order['split']:,} visitors merged two profiles, so that their calls stand under two keys; a consumer that"
+        f" processes what it reads, as it reads it, sees {order.get('without_rule', 0):,} inversions in the worst of"
+        " the readings."
     )
 
 

@@ -111,7 +111,7 @@ class Results:
                 if ids
             ]
             found += [f"{piece.gateways} gateway(s), seed {piece.seed}: ledger: {what}" for what in piece.ledger]
-        promised = ("inversions", "missing") if allow_doubled else ("inversions", "missing", "doubled")
+        promised = ["inversions", "stuck", "missing"] + ([] if allow_doubled else ["doubled"])
         found += [
             f"order: {self.order[what]} {what} of {self.order['calls']} calls"
             for what in promised

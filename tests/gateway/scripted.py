@@ -23,6 +23,7 @@ from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1.identifier_pb2 import Assurance
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceServicer, add_IdentityServiceServicer_to_server
 from clew.options.v1.privacy_pb2 import Purpose
+from gateway.aliases import Aliases
 from gateway.batch import Submission
 from gateway.claims.claims import Claims
 from gateway.claims.port import ClaimStore
@@ -34,7 +35,7 @@ from gateway.pipeline import Pipeline
 from gateway.sources import Source
 from gateway.upstreams import Upstreams
 from mesh.bus.memory import MemoryBus
-from mesh.bus.tail import MemoryTail
+from mesh.bus.tail import EndReader, MemoryTail
 from mesh.deadline import remaining
 from mesh.errors import ClewError
 from mesh.streams.server import StreamOf
@@ -179,6 +180,7 @@ class Stage:
     recorder: Recorder
     claims: Claims
     recovery: Recovery
+    aliases: Aliases
     pipeline: Pipeline
 
     def scripts(self) -> dict[str, Script[Any]]:
@@ -196,7 +198,9 @@ def _header(headers: list[tuple[str, bytes]], wanted: str) -> str:
 
 
 @asynccontextmanager
-async def running_stage(bus: MemoryBus | None = None, store: ClaimStore | None = None) -> AsyncIterator[Stage]:
+async def running_stage(
+    bus: MemoryBus | None = None, store: ClaimStore | None = None, ends: EndReader | None = None
+) -> AsyncIterator[Stage]:
     """Start the services on free ports, connect, and make a pipeline; without a store, on a temporary one."""
     who, may, more = ScriptedIdentity(), ScriptedConsent(), ScriptedEnrich()
     recorder, server_side = Recorder(), Recorder()
@@ -221,8 +225,9 @@ async def running_stage(bus: MemoryBus | None = None, store: ClaimStore | None =
         recovery.start()
         await recovery.wait_begun(5.0)
         encoder = Encoder(event_schema_id=1, failed_schema_id=2, origin=store.owner)
-        pipeline = Pipeline(upstreams, claims, encoder, recorder.telemetry.tracer)
-        yield Stage(who, may, more, upstreams, bus, recorder, claims, recovery, pipeline)
+        aliases = Aliases(bus, ends or MemoryTail(bus), schema_id=3, origin=store.owner)
+        pipeline = Pipeline(upstreams, claims, aliases, encoder, recorder.telemetry.tracer)
+        yield Stage(who, may, more, upstreams, bus, recorder, claims, recovery, aliases, pipeline)
         for script in (who.script, may.script, more.script):
             script.gate.set()
         await recovery.close()

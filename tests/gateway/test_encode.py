@@ -122,12 +122,13 @@ def test_the_key_is_the_profile_and_the_headers_say_what_the_record_is() -> None
     assert record.key == PROFILE.encode()
     assert dict(record.headers) == {
         "clew-gateway": b"g-1",
-        "clew-schema": b"clew.event.v1.EnrichedEvent;1.0.0",
+        "clew-schema": b"clew.event.v1.EnrichedEvent;1.1.0",
         "ce_specversion": b"1.0",
         "content-type": b"application/protobuf",
         "traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "clew-message-id": b"m-1",
         "clew-consent-epoch": b"7",
+        "clew-profile-epoch": b"0",
         "ce_id": b"m-1",
         "ce_source": b"/workspaces/shop/sources/web",
         "ce_type": b"dev.clew.event.track",
@@ -158,7 +159,7 @@ def test_a_failed_event_keeps_its_payload_its_reason_and_its_place() -> None:
     assert (record.topic, record.key) == ("clew.events.failed.v1", b"web")
     assert (read.reason, read.payload, read.index) == (FailureReason.FAILURE_REASON_TOO_DEEP, b'{"a":1}', 4)
     assert read.received_time.ToNanoseconds() == 9 * SECOND + 500
-    assert dict(record.headers)["clew-schema"] == b"clew.event.v1.FailedEvent;1.0.0"
+    assert dict(record.headers)["clew-schema"] == b"clew.event.v1.FailedEvent;1.1.0"
 
 
 @given(

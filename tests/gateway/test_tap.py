@@ -63,7 +63,9 @@ async def door() -> AsyncIterator[Door]:
     """A door with one source."""
     async with running_stage() as stage:
         tap, telemetry = Tap(), stage.recorder.telemetry
-        pipeline = Pipeline(stage.upstreams, stage.claims, stage.pipeline._encoder, telemetry.tracer, tap)
+        pipeline = Pipeline(
+            stage.upstreams, stage.claims, stage.aliases, stage.pipeline._encoder, telemetry.tracer, tap=tap
+        )
         admission = Admission(Sources({hash_key("k1"): SOURCE}), IssuerVerifiers([]))
         collector = Collector(
             admission, Limiter(telemetry.meter), pipeline, Stats(telemetry.meter), request_seconds=3.0, tap=tap

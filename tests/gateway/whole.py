@@ -15,6 +15,7 @@ from opentelemetry.trace import NoOpTracer
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.admission import Admission
+from gateway.aliases import Aliases
 from gateway.claims.claims import Claims
 from gateway.collect import Collector
 from gateway.encode import Encoder
@@ -27,6 +28,7 @@ from gateway.sources import Source, Sources, hash_key
 from gateway.stats import Stats
 from gateway.upstreams import Upstreams
 from mesh.bus.memory import MemoryBus
+from mesh.bus.tail import MemoryTail
 from mesh.jwt import IssuerVerifiers
 from mesh.validation import validate
 from tests.gateway.memory_claims import MemoryClaims
@@ -100,7 +102,8 @@ class Whole:
         claims = Claims(MemoryClaims(), self.bus)
         claims.begin("test", {})
         encoder = Encoder(event_schema_id=1, failed_schema_id=2, origin="test")
-        pipeline = Pipeline(upstreams(), claims, encoder, NoOpTracer())
+        aliases = Aliases(self.bus, MemoryTail(self.bus), schema_id=3)
+        pipeline = Pipeline(upstreams(), claims, aliases, encoder, NoOpTracer())
         stats = Stats(NoOpMeter("test"))
         self.collector = Collector(admission, self.limiter, pipeline, stats, request_seconds=5.0)
         for path in PATHS:

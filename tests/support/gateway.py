@@ -93,7 +93,7 @@ async def running_gateway() -> AsyncIterator[RunningGateway]:
         settings = GatewaySettings(who_at, may_at, more_at, Path("no file"))
         source = Source("main", "default", frozenset(number for number in Purpose.values() if number))
         sources, store = Sources({hash_key(WRITE_KEY): source}), await SqliteClaims.open(None)
-        gateway = Gateway.build(settings, sources, store, (bus, MemoryTail(bus)), recorder.telemetry)
+        gateway = Gateway.build(settings, sources, store, (bus, MemoryTail(bus), MemoryTail(bus)), recorder.telemetry)
         gateway.recovery.start()
         await gateway.recovery.wait_begun(5.0)
         await gateway.upstreams.wait_ready(10)

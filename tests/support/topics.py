@@ -12,15 +12,21 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 
 EVENTS: Final = "clew.events.v1"
 FAILED: Final = "clew.events.failed.v1"
-_TYPES: Final[dict[str, type[EnrichedEvent] | type[FailedEvent]]] = {EVENTS: EnrichedEvent, FAILED: FailedEvent}
+PROFILES: Final = "clew.profiles.v1"
+_TYPES: Final[dict[str, type[EnrichedEvent | FailedEvent | ProfileChanged]]] = {
+    EVENTS: EnrichedEvent,
+    FAILED: FailedEvent,
+    PROFILES: ProfileChanged,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One record; `message` is an `EnrichedEvent` or a `FailedEvent`, by the topic."""
+    """One record; `message` is an `EnrichedEvent`, a `FailedEvent` or a `ProfileChanged`, by the topic."""
 
     key: str
     headers: dict[str, str]

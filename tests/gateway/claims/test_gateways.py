@@ -199,7 +199,7 @@ async def test_a_gateway_that_ends_in_order_leaves_nothing_to_settle(postgres_ur
     await store.close(settled=True)
     other = await PostgresClaims.open(postgres_url, Limits())
     await begin(other)
-    assert [row["owner"] for row in await other._database.fetch("SELECT owner FROM gateways")] == [other.owner]
+    assert [tuple(row) for row in await other._database.fetch("SELECT owner FROM gateways")] == [(other.owner,)]
     assert await other.claim(keys(2)) == {}
     await other.close(settled=True)
 

@@ -21,6 +21,7 @@ from opentelemetry.trace import NoOpTracer
 from clew.collector.v1.collector_service_pb2 import Verdict
 from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
+from gateway.aliases import Aliases
 from gateway.batch import Allowed, Claimed, Decided, Enriched, Resolved, Submission
 from gateway.claims import claims as claims_module
 from gateway.claims.claims import Claims
@@ -50,16 +51,17 @@ class LocalPipeline(Pipeline):
     async def resolve(self, batch: Claimed) -> Resolved:
         """One profile for all."""
         await asyncio.sleep(0)
-        return Resolved(batch, [ResolvedIdentity(profile_id="p")] * len(batch.events))
+        return Resolved(batch, [ResolvedIdentity(profile_id="p")] * len(batch.events), {})
 
     async def decide(self, batch: Resolved) -> Decided:
         """Everything is allowed."""
         pairs = zip(batch.claimed.events, batch.identities, strict=True)
-        return Decided(batch.claimed, [Allowed(owned, identity, ConsentDecision()) for owned, identity in pairs])
+        allowed = [Allowed(owned, identity, ConsentDecision()) for owned, identity in pairs]
+        return Decided(batch.claimed, allowed, batch.merges)
 
     async def enrich(self, batch: Decided) -> Enriched:
         """Nothing is added."""
-        return Enriched(batch.claimed, batch.allowed, [b""] * len(batch.allowed))
+        return Enriched(batch.claimed, batch.allowed, [b""] * len(batch.allowed), batch.merges)
 
 
 class ClaimsMachine(RuleBasedStateMachine):
@@ -97,8 +99,9 @@ class ClaimsMachine(RuleBasedStateMachine):
         await store.renew(ends.offsets, ends.cluster)
         self.claims.begin(ends.cluster, ends.offsets)
         encoder = Encoder(event_schema_id=1, failed_schema_id=2, origin=store.owner)
+        aliases = Aliases(self.bus, MemoryTail(self.bus), schema_id=3)
         # The services are never asked.
-        self.pipeline = LocalPipeline(None, self.claims, encoder, NoOpTracer())  # type: ignore[arg-type]
+        self.pipeline = LocalPipeline(None, self.claims, aliases, encoder, NoOpTracer())  # type: ignore[arg-type]
 
     @rule(requests=REQUESTS)
     def send(self, requests: list[list[str]]) -> None:

@@ -88,6 +88,7 @@ class EnrichedEvent(message.Message):
     EVENT_TIME_SOURCE_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
     EXTRA_JSON_FIELD_NUMBER: builtins.int
+    PROFILE_EPOCH_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     """The client's id of this event, or a minted UUIDv7."""
     workspace: builtins.str
@@ -124,6 +125,10 @@ class EnrichedEvent(message.Message):
     """How `event_time` was derived."""
     extra_json: builtins.str
     """Top-level keys that no field names, as one JSON object; empty when there is none."""
+    profile_epoch: builtins.int
+    """How many profiles had been merged into this one when the event was tied to it; 0 for none. Their alias of this epoch was on the topic
+    `clew.profiles.v1` before this event was published (`clew.identity.v1.ProfileChanged`).
+    """
     @builtins.property
     def context(self) -> context_pb2.Context:
         """The circumstances as the client said them."""
@@ -185,9 +190,10 @@ class EnrichedEvent(message.Message):
         event_time_source: EventTimeSource.ValueType = ...,
         warnings: abc.Iterable[event_pb2.Warning.ValueType] | None = ...,
         extra_json: builtins.str = ...,
+        profile_epoch: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["consent", b"consent", "context", b"context", "enrichment", b"enrichment", "event_time", b"event_time", "original_time", b"original_time", "received_time", b"received_time", "sent_time", b"sent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["anonymous_id", b"anonymous_id", "assurance", b"assurance", "category", b"category", "consent", b"consent", "context", b"context", "enrichment", b"enrichment", "event", b"event", "event_time", b"event_time", "event_time_source", b"event_time_source", "extra_json", b"extra_json", "group_id", b"group_id", "integrations_json", b"integrations_json", "message_id", b"message_id", "name", b"name", "original_time", b"original_time", "previous_id", b"previous_id", "profile_id", b"profile_id", "properties_json", b"properties_json", "received_time", b"received_time", "sent_time", b"sent_time", "source", b"source", "traits_json", b"traits_json", "type", b"type", "user_id", b"user_id", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["anonymous_id", b"anonymous_id", "assurance", b"assurance", "category", b"category", "consent", b"consent", "context", b"context", "enrichment", b"enrichment", "event", b"event", "event_time", b"event_time", "event_time_source", b"event_time_source", "extra_json", b"extra_json", "group_id", b"group_id", "integrations_json", b"integrations_json", "message_id", b"message_id", "name", b"name", "original_time", b"original_time", "previous_id", b"previous_id", "profile_epoch", b"profile_epoch", "profile_id", b"profile_id", "properties_json", b"properties_json", "received_time", b"received_time", "sent_time", b"sent_time", "source", b"source", "traits_json", b"traits_json", "type", b"type", "user_id", b"user_id", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
