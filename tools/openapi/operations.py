@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
 from clew.options.v1.access_pb2 import AccessKind
 from gateway.transcode.binding import WHOLE, Binding, FieldPath
@@ -139,29 +139,23 @@ def _described(parameter: Schema, schemas: Schemas, path: FieldPath) -> Schema:
 
 def _body(binding: Binding, schemas: Schemas) -> Schema:
     message = binding.method.input_type
-    # Fields that the path binds are left out where they stand in the body itself: one deeper inside is refused all the
-    # same.
-    if binding.body != WHOLE:
-        field = message.fields_by_name[binding.body]
-        schema = _less(field, _bound_in(binding, f"{binding.body}."), schemas)
-    elif binding.path_fields:
-        schema = schemas.message(message, _bound_in(binding, ""))
+    if binding.body == WHOLE:
+        inner: Descriptor | None = message
+        bound = _bound_in(binding, "")
+        schema = schemas.message(message, bound) if binding.path_fields else schemas.reference(message)
     else:
-        schema = schemas.reference(message)
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+        field = message.fields_by_name[binding.body]
+        inner = None if field.is_repeated else field.message_type
+        bound = _bound_in(binding, f"{binding.body}.")
+        schema = schemas.message(inner, bound) if inner and bound else schemas.value(field, request=True)
+    required = inner is None or schemas.needs(inner, bound)
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 def _bound_in(binding: Binding, prefix: str) -> frozenset[str]:
-    """The fields directly below a prefix that the path binds."""
+    """The fields directly below a prefix that the path binds; one deeper inside of the body is refused all the same."""
     found = (name.removeprefix(prefix) for name in binding.path_fields if name.startswith(prefix))
     return frozenset(name for name in found if "." not in name)
-
-
-def _less(field: FieldDescriptor, bound: frozenset[str], schemas: Schemas) -> Schema:
-    """The schema of a field that is the body, less what the path binds of it."""
-    if field.message_type is None or not bound:
-        return schemas.value(field, request=True)
-    return schemas.message(field.message_type, bound)
 
 
 def _answer(binding: Binding, schemas: Schemas) -> Schema:
@@ -185,4 +179,6 @@ def _problems(binding: Binding, comment: str) -> dict[str, Schema]:
         statuses.append("403")
     if "NOT_FOUND" in comment:
         statuses.append("404")
+    if "ALREADY_EXISTS" in comment or "FAILED_PRECONDITION" in comment:
+        statuses.append("409")
     return {status: {"$ref": _PROBLEM + "Problem"} for status in (*statuses, "503", "default")}

@@ -58,6 +58,11 @@ class Schemas:
             schema["allOf"] = groups
         return schema
 
+    def needs(self, message: Descriptor, without: frozenset[str]) -> bool:
+        """Whether a request with such a body, less some of its fields, must have one: an absent body is an empty one."""
+        named = any(self._needs(field) for field in message.fields if field.name not in without)
+        return named or any(is_required_oneof(oneof) for oneof in message.oneofs)
+
     def field(self, field: FieldDescriptor, *, request: bool) -> Schema:
         """A field's schema: its type, its rules, its comment; null where a request may say that it leaves it out."""
         schema = self.value(field, request=request)
