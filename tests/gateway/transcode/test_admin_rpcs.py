@@ -90,12 +90,15 @@ async def test_a_source_is_made_read_changed_and_removed(
 async def test_a_patch_without_a_mask_changes_nothing(
     admin: Admin, gateway: RunningGateway, client: httpx.AsyncClient
 ) -> None:
-    """It is refused by the name of what is missing, and so is a mask in a form that JSON does not have."""
+    """It is refused by the name of what is missing; a mask takes both spellings of a field's name."""
     await admin("POST", SOURCES, {"name": "masked"})
-    for query in ("", "?updateMask=allowed_origins", "?updateMask=name", "?updateMask="):
+    for query in ("", "?updateMask=allowed__origins", "?updateMask=name", "?updateMask="):
         answer = await client.patch(f"{SOURCES}/masked{query}", json={"disabled": True}, headers=gateway.bearer(WRITE))
         assert (answer.status_code, answer.json()["field"]) == (400, "update_mask"), query
     assert (await admin("GET", f"{SOURCES}/masked"))["source"]["disabled"] is False
+    for mask, origin in (("allowed_origins", "https://a.example"), ("allowedOrigins", "https://b.example")):
+        patch = await admin("PATCH", f"{SOURCES}/masked", {"allowedOrigins": {"origins": [origin]}}, updateMask=mask)
+        assert patch["source"]["allowedOrigins"] == {"origins": [origin]}
 
 
 async def test_a_key_is_made_rotated_and_revoked_at_once(admin: Admin, client: httpx.AsyncClient) -> None:
