@@ -5,19 +5,11 @@ import os
 import signal
 from dataclasses import dataclass
 
-import grpc
 import structlog
 
-from clew.admin.v1 import edge_debug_service_pb2, source_service_pb2
-from clew.admin.v1.edge_debug_service_pb2_grpc import add_EdgeDebugServiceServicer_to_server
-from clew.admin.v1.source_service_pb2_grpc import add_SourceServiceServicer_to_server
-from clew.collector.v1 import collector_service_pb2
-from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from clew.identity.v1.profile_changed_pb2 import ProfileChanged
-from clew.ledger.v1 import ledger_service_pb2
-from clew.ledger.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from gateway.admin.debug_service import EdgeDebugServicer
 from gateway.admin.directory import Directory
 from gateway.admin.opening import open_store as open_source_store
@@ -46,8 +38,7 @@ from gateway.routes.collect import PATHS, collect_handler
 from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
 from gateway.routes.registry import add_registry_routes, contracts_registry
-from gateway.routes.rpcs import rpc_transcoder
-from gateway.service import CollectorServicer
+from gateway.routes.rpcs import OWN_SERVICES, OwnRpcs, rpc_transcoder
 from gateway.settings import GatewaySettings
 from gateway.sources import Sources
 from gateway.stats import Stats
@@ -70,11 +61,7 @@ from mesh.settings import SettingsError, read_settings
 from mesh.telemetry import Telemetry, start_telemetry
 
 NAME = "gateway"
-SERVICES = [
-    service.full_name
-    for file in (collector_service_pb2, source_service_pb2, edge_debug_service_pb2, ledger_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-]
+SERVICES = [service.full_name for service in OWN_SERVICES]
 _UPSTREAM_SECONDS = 10.0
 
 
@@ -89,9 +76,8 @@ class Gateway:
     upstreams: Upstreams
     claims: Claims
     recovery: Recovery
-    ledger: LedgerServicer
+    rpcs: OwnRpcs
     bus: Bus
-    admission: Admission
     tap: Tap
     http_limits: HttpLimits
 
@@ -99,7 +85,7 @@ class Gateway:
     def build(
         cls,
         settings: GatewaySettings,
-        sources: Sources,
+        directory: Directory,
         store: ClaimStore,
         kafka: tuple[Bus, Tail, EndReader],
         telemetry: Telemetry,
@@ -116,7 +102,9 @@ class Gateway:
             origin=store.owner,
         )
         stats = Stats(telemetry.meter)
-        admission = Admission(sources, token_verifiers(settings, upstreams), {settings.issuer, *settings.admin_issuers})
+        admission = Admission(
+            directory.sources, token_verifiers(settings, upstreams), {settings.issuer, *settings.admin_issuers}
+        )
         tap = Tap()
         claims = Claims(store, bus, _end_process)
         schema_id = registry.schema_id(ProfileChanged.DESCRIPTOR.full_name)
@@ -134,7 +122,14 @@ class Gateway:
         add_health_routes(router, lambda: [*upstreams.not_ready(), *(() if claims.recovered else ("kafka",))])
         add_gauges(telemetry.meter, claims)
         add_docs_routes(router)
-        transcoder = rpc_transcoder(admission, upstreams, collector, telemetry.tracer, settings)
+        clock = SystemClock()
+        own = OwnRpcs(
+            collector=collector,
+            sources=SourceServicer(directory, admission, clock),
+            debug=EdgeDebugServicer(tap, admission, clock),
+            ledger=LedgerServicer(admission, claims),
+        )
+        transcoder = rpc_transcoder(admission, upstreams, own, telemetry.tracer, settings)
         router.serve_templates(transcoder.find)
         return cls(
             router=router,
@@ -144,9 +139,8 @@ class Gateway:
             upstreams=upstreams,
             claims=claims,
             recovery=Recovery(claims, tail),
-            ledger=LedgerServicer(admission, claims),
+            rpcs=own,
             bus=bus,
-            admission=admission,
             tap=tap,
             http_limits=settings.http_limits,
         )
@@ -156,14 +150,6 @@ class Gateway:
         cors = Cors()
         handler: Handler = cors.wrap(self.router.handle)
         return HttpServer(handler, self.http_limits, decorate=cors.decorate)
-
-    def register(self, server: grpc.aio.Server, directory: Directory) -> None:
-        """Offer the rpcs of `SERVICES`."""
-        clock = SystemClock()
-        add_CollectorServiceServicer_to_server(CollectorServicer(self.collector, clock), server)
-        add_SourceServiceServicer_to_server(SourceServicer(directory, self.admission, clock), server)
-        add_EdgeDebugServiceServicer_to_server(EdgeDebugServicer(self.tap, self.admission, clock), server)
-        add_LedgerServiceServicer_to_server(self.ledger, server)
 
     async def drain(self) -> None:
         """Finish what was taken, then let go of Kafka and the services."""
@@ -187,10 +173,11 @@ async def serve() -> None:
         sources, await open_source_store(claims_settings.database, server_settings.data_dir), SystemClock()
     )
     store = await open_store(claims_settings, server_settings.data_dir)
-    gateway = Gateway.build(settings, sources, store, (KafkaBus(kafka), KafkaTail(kafka), KafkaEnds(kafka)), telemetry)
+    kafka_doors = (KafkaBus(kafka), KafkaTail(kafka), KafkaEnds(kafka))
+    gateway = Gateway.build(settings, directory, store, kafka_doors, telemetry)
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
-    gateway.register(server.server, directory)
+    gateway.rpcs.register(server.server, SystemClock())
     try:
         await directory.start()
         await _connect(gateway)

@@ -32,12 +32,14 @@ def warm(message_types: Iterable[type[Message]]) -> None:
 
 def _refusal(violations: list[Violation]) -> InvalidArgument:
     first = violations[0].proto
-    detail = first.message or first.rule_id or "is not valid"
+    elements = first.field.elements if first.field is not None else ()
+    field = _path(elements)
+    # The engine's own words for what is absent, "value is required", do not say which value.
+    detail = f"{field} is required" if first.rule_id == "required" else first.message or first.rule_id or "is not valid"
     more = len(violations) - 1
     if more:
         detail = f"{detail} (and {more} more violation{'s' if more > 1 else ''})"
-    elements = first.field.elements if first.field is not None else ()
-    return InvalidArgument(detail, field=_path(elements), rule=first.rule_id or "")
+    return InvalidArgument(detail, field=field, rule=first.rule_id or "")
 
 
 def _path(elements: Iterable[Any]) -> str:

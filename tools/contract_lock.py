@@ -21,6 +21,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from clew.errors.v1.errors_pb2 import ErrorReason
 from clew.options.v1.access_pb2 import AccessKind
+from gateway import encode
 from gateway.credentials import AUTHORIZATION, WRITE_KEY
 from mesh.status import DETAILS_KEY, TABLE
 from mesh.tracecontext import TRACEPARENT, TRACESTATE
@@ -73,7 +74,8 @@ def read_lock(path: Path) -> Entries:
 def _routes() -> Iterator[tuple[str, str]]:
     for binding in all_bindings():
         kind = AccessKind.Name(binding.access.kind).removeprefix("ACCESS_KIND_").lower()
-        facts = [binding.rpc, f"access {kind} {binding.access.scope}".rstrip()]
+        scopes = " or ".join((binding.access.scope, *binding.access.other_scopes))
+        facts = [binding.rpc, f"access {kind} {scopes}".rstrip()]
         bodies = (("body", binding.body), ("answer", binding.response_body))
         facts += [f"{name} {value}" for name, value in bodies if value]
         yield f"route {binding.http_method} {binding.template.text}", ", ".join(facts)
@@ -104,13 +106,17 @@ def _metadata() -> Iterator[tuple[str, str]]:
 
 
 def _record_headers(encoder: str) -> Iterator[tuple[str, str]]:
-    """The names of headers are constants of the one module that writes them."""
+    """The names of headers are constants of the one module that writes them, or ones that it imports."""
     for node in ast.walk(ast.parse(encoder)):
         match node:
-            case ast.Tuple(elts=[ast.Constant(value=str(name)), _]) if _RECORD_HEADER.fullmatch(name):
-                yield f"record header {name}", "Kafka"
-            case _:
+            case ast.Tuple(elts=[ast.Constant(value=str(name)), _]):
                 pass
+            case ast.Tuple(elts=[ast.Name(id=variable), _]):
+                name = str(getattr(encode, variable, ""))
+            case _:
+                continue
+        if _RECORD_HEADER.fullmatch(name):
+            yield f"record header {name}", "Kafka"
 
 
 _LOST: Final = """

@@ -1,16 +1,14 @@
 """The servicer of the live view."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
-
-import grpc
+from collections.abc import AsyncGenerator
 
 from clew.admin.v1.edge_debug_service_pb2 import TailEventsRequest, TailEventsResponse
 from clew.admin.v1.edge_debug_service_pb2_grpc import EdgeDebugServiceServicer
 from gateway.admin.access import WATCHERS, authorize
 from gateway.admin.view import edge_event
 from gateway.admission import Admission
+from gateway.caller import Caller
 from gateway.tap import Seen, Tap, Wanted, Watcher
 from mesh.clock import Clock
 from mesh.errors import InvalidToken
@@ -28,8 +26,8 @@ class EdgeDebugServicer(EdgeDebugServiceServicer):
         self._clock = clock
 
     async def TailEvents(  # noqa: N802 - the contract's name
-        self, request: TailEventsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[TailEventsResponse]:
+        self, request: TailEventsRequest, context: Caller
+    ) -> AsyncGenerator[TailEventsResponse, None]:
         """Stream events as they leave the pipeline."""
         claims = await authorize(self._admission, context.invocation_metadata(), WATCHERS)
         wanted = Wanted(

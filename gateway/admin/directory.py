@@ -55,7 +55,8 @@ class Directory:
     """
 
     def __init__(self, sources: Sources, store: SourceStore, clock: Clock) -> None:
-        self._sources = sources
+        self.sources = sources
+        """The table that requests look into."""
         self._store = store
         self._clock = clock
         self._table = SourceTable(sources.by_hash)
@@ -112,7 +113,7 @@ class Directory:
     async def last_uses(self) -> Mapping[str, int]:
         """When each key was used last, by its hash, Unix nanoseconds; as far as it is known here."""
         uses = dict(await self._store.last_uses())
-        for recent in (self._unnoted, self._sources.uses):
+        for recent in (self._unnoted, self.sources.uses):
             for digest, used_ns in recent.items():
                 uses[digest] = max(used_ns, uses.get(digest, 0))
         return uses
@@ -162,7 +163,7 @@ class Directory:
         Raises:
             StorageUnavailable: It cannot be written; it is tried again with the next ones.
         """
-        self._unnoted |= self._sources.take_uses()
+        self._unnoted |= self.sources.take_uses()
         if self._unnoted:
             noting = dict(self._unnoted)
             await self._store.record_uses(noting)
@@ -194,7 +195,7 @@ class Directory:
         """Put in force what holds now, and come back when the next key expires."""
         now_ns = self._clock.now_ns()
         next_end_ns = self._table.end_keys(now_ns)
-        self._sources.replace(self._table.by_hash)
+        self.sources.replace(self._table.by_hash)
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None

@@ -1,9 +1,7 @@
 """The servicer: who asks is checked, messages in, the directory asked, messages out."""
 
 from collections import Counter
-from typing import Any
 
-import grpc
 from msgspec.structs import replace
 
 from clew.admin.v1 import source_pb2 as nouns
@@ -17,9 +15,9 @@ from gateway.admin.messages import change_message, key_message, nanos_of, source
 from gateway.admin.paging import DEFAULT_PAGE_SIZE, page_of, page_token_of, position_of
 from gateway.admin.records import SourceRecord, SourceValues
 from gateway.admission import Admission
+from gateway.caller import Caller
 from mesh.clock import Clock
 
-Context = grpc.aio.ServicerContext[Any, Any]
 _EVERY_WORKSPACE = ("", "-")
 
 
@@ -32,7 +30,7 @@ class SourceServicer(SourceServiceServicer):
         self._clock = clock
 
     async def CreateSource(  # noqa: N802 - the contract's name
-        self, request: messages.CreateSourceRequest, context: Context
+        self, request: messages.CreateSourceRequest, context: Caller
     ) -> messages.CreateSourceResponse:
         """Make a source."""
         actor = await self._actor(context)
@@ -41,7 +39,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.CreateSourceResponse(source=await self._message(record))
 
     async def GetSource(  # noqa: N802 - the contract's name
-        self, request: messages.GetSourceRequest, context: Context
+        self, request: messages.GetSourceRequest, context: Caller
     ) -> messages.GetSourceResponse:
         """Return a source with its keys."""
         await self._check_reader(context)
@@ -49,7 +47,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.GetSourceResponse(source=source)
 
     async def ListSources(  # noqa: N802 - the contract's name
-        self, request: messages.ListSourcesRequest, context: Context
+        self, request: messages.ListSourcesRequest, context: Caller
     ) -> messages.ListSourcesResponse:
         """Return a page of sources."""
         await self._check_reader(context)
@@ -60,7 +58,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.ListSourcesResponse(sources=await self._messages(*page), next_page_token=token)
 
     async def UpdateSource(  # noqa: N802 - the contract's name
-        self, request: messages.UpdateSourceRequest, context: Context
+        self, request: messages.UpdateSourceRequest, context: Caller
     ) -> messages.UpdateSourceResponse:
         """Change the fields that the mask names."""
         actor = await self._actor(context)
@@ -74,7 +72,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.UpdateSourceResponse(source=await self._message(record))
 
     async def DeleteSource(  # noqa: N802 - the contract's name
-        self, request: messages.DeleteSourceRequest, context: Context
+        self, request: messages.DeleteSourceRequest, context: Caller
     ) -> messages.DeleteSourceResponse:
         """Remove a source and its keys."""
         actor = await self._actor(context)
@@ -82,7 +80,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.DeleteSourceResponse()
 
     async def ListWorkspaces(  # noqa: N802 - the contract's name
-        self, request: messages.ListWorkspacesRequest, context: Context
+        self, request: messages.ListWorkspacesRequest, context: Caller
     ) -> messages.ListWorkspacesResponse:
         """Return a page of workspaces."""
         await self._check_reader(context)
@@ -92,7 +90,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.ListWorkspacesResponse(workspaces=workspaces, next_page_token=token)
 
     async def CreateWriteKey(  # noqa: N802 - the contract's name
-        self, request: messages.CreateWriteKeyRequest, context: Context
+        self, request: messages.CreateWriteKeyRequest, context: Caller
     ) -> messages.CreateWriteKeyResponse:
         """Make a key and return it, this once."""
         actor = await self._actor(context)
@@ -103,7 +101,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.CreateWriteKeyResponse(write_key=self._key(record, new.id), secret=new.secret)
 
     async def RotateWriteKey(  # noqa: N802 - the contract's name
-        self, request: messages.RotateWriteKeyRequest, context: Context
+        self, request: messages.RotateWriteKeyRequest, context: Caller
     ) -> messages.RotateWriteKeyResponse:
         """Make a key in place of another one."""
         actor = await self._actor(context)
@@ -116,7 +114,7 @@ class SourceServicer(SourceServiceServicer):
         )
 
     async def RevokeWriteKey(  # noqa: N802 - the contract's name
-        self, request: messages.RevokeWriteKeyRequest, context: Context
+        self, request: messages.RevokeWriteKeyRequest, context: Caller
     ) -> messages.RevokeWriteKeyResponse:
         """End a key at once."""
         actor = await self._actor(context)
@@ -125,7 +123,7 @@ class SourceServicer(SourceServiceServicer):
         return messages.RevokeWriteKeyResponse(write_key=self._key(record, request.write_key_id))
 
     async def ListSourceChanges(  # noqa: N802 - the contract's name
-        self, request: messages.ListSourceChangesRequest, context: Context
+        self, request: messages.ListSourceChangesRequest, context: Caller
     ) -> messages.ListSourceChangesResponse:
         """Return a page of what was done to a source."""
         await self._check_reader(context)
@@ -138,10 +136,10 @@ class SourceServicer(SourceServiceServicer):
         changes = [change_message(entry) for entry in entries[:size]]
         return messages.ListSourceChangesResponse(changes=changes, next_page_token=token)
 
-    async def _actor(self, context: Context) -> str:
+    async def _actor(self, context: Caller) -> str:
         return (await authorize(self._admission, context.invocation_metadata(), WRITERS)).subject
 
-    async def _check_reader(self, context: Context) -> None:
+    async def _check_reader(self, context: Caller) -> None:
         await authorize(self._admission, context.invocation_metadata(), READERS)
 
     async def _message(self, record: SourceRecord | None) -> nouns.Source:

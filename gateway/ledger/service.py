@@ -1,9 +1,8 @@
-"""The ledger by gRPC, for holders of the scope `clew.admin`."""
+"""The ledger by rpc, for holders of the scope `clew.admin`."""
 
 from collections.abc import Iterable
 from typing import Final
 
-import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from clew.collector.v1.collector_service_pb2 import FilterReason
@@ -12,6 +11,7 @@ from clew.ledger.v1.ledger_pb2 import FilteredCount, LedgerEntry, RejectedCount
 from clew.ledger.v1.ledger_service_pb2 import GRANULARITY_MINUTE, GetLedgerRequest, GetLedgerResponse
 from clew.ledger.v1.ledger_service_pb2_grpc import LedgerServiceServicer
 from gateway.admission import ADMIN_SCOPE, Admission
+from gateway.caller import Caller
 from gateway.claims.claims import Claims
 from gateway.claims.port import LedgerQuery
 from gateway.credentials import read_credentials
@@ -21,8 +21,6 @@ MAX_ENTRIES: Final = 50_000
 _MINUTE_SECONDS: Final = 60
 _LAST_MINUTE: Final = 1 << 40
 
-Context = grpc.aio.ServicerContext[GetLedgerRequest, GetLedgerResponse]
-
 
 class LedgerServicer(LedgerServiceServicer):
     """Reads the ledger."""
@@ -31,7 +29,7 @@ class LedgerServicer(LedgerServiceServicer):
         self._admission = admission
         self._claims = claims
 
-    async def GetLedger(self, request: GetLedgerRequest, context: Context) -> GetLedgerResponse:  # noqa: N802, D102
+    async def GetLedger(self, request: GetLedgerRequest, context: Caller) -> GetLedgerResponse:  # noqa: N802, D102
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         await self._admission.administrator(read_credentials(metadata.get("authorization"), None), ADMIN_SCOPE)
         await self._claims.journal.kept()

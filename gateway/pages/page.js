@@ -39,7 +39,7 @@ function example(document_, node, depth = 0) {
     case "array": return schema.minItems || depth === 0 ? [example(document_, schema.items, depth + 1)].filter((item) => item !== undefined) : [];
     case "boolean": return false;
     case "integer": return schema.minimum > 0 ? schema.minimum : 0;
-    case "number": return 0;
+    case "number": return "exclusiveMinimum" in schema ? schema.exclusiveMinimum + 1 : Math.max(schema.minimum || 0, 0);
     case "string": return exampleText(schema);
     default: return undefined;
   }
@@ -56,7 +56,7 @@ function exampleObject(document_, schema, depth) {
   const wanted = new Set(schema.required || []);
   const one = ((schema.allOf || []).find((part) => part.oneOf) || {}).oneOf;
   if (one && one[0].required) one[0].required.forEach((name) => wanted.add(name));
-  const names = Object.keys(schema.properties || {});
+  const names = Object.keys(schema.properties || {}).filter((name) => !schema.properties[name]["x-clew-set-by-server"]);
   const shown = wanted.size || depth ? names.filter((name) => wanted.has(name)) : names;
   const made = {};
   for (const name of shown.length ? shown : names.slice(0, 3)) {
@@ -99,6 +99,7 @@ function bodyFields(document_, schema) {
 
 function show(document_, method, path, operation) {
   const form = make("form", { onsubmit: (event) => { event.preventDefault(); send(method, path, form); } });
+  if (operation.responses["200"].content["application/x-ndjson"]) form.dataset.streams = "";
   const fields = (operation.parameters || []).map((parameter) => parameterField(document_, parameter));
   if (fields.length) form.append(make("h3", {}, "Parameters"), ...fields);
   const schema = bodySchema(operation);
@@ -149,11 +150,11 @@ function quoted(text) {
 }
 
 // The command to do the same elsewhere; credentials are named and not shown.
-function command(method, url, headers, body) {
+function command(method, url, headers, body, streams) {
   const names = { Authorization: "Authorization: Bearer $TOKEN", "X-Write-Key": "X-Write-Key: $WRITE_KEY" };
   const fields = Object.entries(headers).map(([name, value]) => names[name] ? `-H "${names[name]}"` : `-H ${quoted(`${name}: ${value}`)}`);
   const data = body === undefined ? [] : [`-d ${quoted(body)}`];
-  return [`curl -X ${method.toUpperCase()} ${quoted(location.origin + url)}`, ...fields, ...data].join(" \\\n  ");
+  return [`curl ${streams ? "-N " : ""}-X ${method.toUpperCase()} ${quoted(location.origin + url)}`, ...fields, ...data].join(" \\\n  ");
 }
 
 async function send(method, path, form) {
@@ -170,7 +171,7 @@ async function send(method, path, form) {
   const started = performance.now();
   const status = make("p", { class: "status quiet" }, "Waiting ...");
   const text = make("pre", { tabindex: "0" });
-  answer.replaceChildren(make("h3", {}, "Answer"), status, text, make("h3", {}, "The same with curl"), make("pre", {}, command(method, url, headers, body)));
+  answer.replaceChildren(make("h3", {}, "Answer"), status, text, make("h3", {}, "The same with curl"), make("pre", {}, command(method, url, headers, body, "streams" in form.dataset)));
   try {
     const response = await fetch(url, { method: method.toUpperCase(), headers, body, signal: control.signal, credentials: "omit", cache: "no-store" });
     const milliseconds = Math.round(performance.now() - started);

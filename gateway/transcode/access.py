@@ -27,7 +27,7 @@ class Guard:
             case AccessKind.ACCESS_KIND_PUBLIC:
                 return
             case AccessKind.ACCESS_KIND_SCOPE:
-                await self._admission.administrator(credentials_of(headers), access.scope)
+                await self._admission.administrator(credentials_of(headers), access.scope, *access.other_scopes)
             case AccessKind.ACCESS_KIND_WRITE_KEY:
                 self._admission.source(credentials_of(headers))
             case _:

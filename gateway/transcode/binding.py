@@ -100,6 +100,8 @@ def _check_access(method: MethodDescriptor, access: Access) -> None:
         )
     if bool(access.scope) != (access.kind == AccessKind.ACCESS_KIND_SCOPE):
         raise BindingError(f"{method.full_name}: a scope goes with ACCESS_KIND_SCOPE, and only with it")
+    if access.other_scopes and not access.scope:
+        raise BindingError(f"{method.full_name}: other scopes stand beside a scope")
 
 
 def _binding(method: MethodDescriptor, rule: HttpRule, access: Access) -> Binding:

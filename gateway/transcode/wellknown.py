@@ -10,6 +10,8 @@ from google.protobuf.descriptor import Descriptor
 from gateway.transcode.scalars import WrongValue, scalar
 
 _PACKAGE: Final = "google.protobuf."
+_NAME: Final = "[a-z][A-Za-z0-9]*(_[a-z][A-Za-z0-9]*)*"
+_PATH: Final = rf"{_NAME}(\.{_NAME})*"
 WRAPPERS: Final = frozenset(
     f"{_PACKAGE}{name}Value"
     for name in ("Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double", "String", "Bytes")
@@ -22,8 +24,8 @@ TEXTS: Final = MappingProxyType(
         ),
         f"{_PACKAGE}Duration": (r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$", "a duration in seconds like 600s"),
         f"{_PACKAGE}FieldMask": (
-            r"^([a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*(,[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*)*)?$",
-            "field paths in lowerCamelCase, separated by commas",
+            rf"^({_PATH}(,{_PATH})*)?$",
+            "field paths, separated by commas, like displayName,limits.burst",
         ),
     }
 )
@@ -31,6 +33,9 @@ TEXTS: Final = MappingProxyType(
 FREE: Final = frozenset(f"{_PACKAGE}{name}" for name in ("Struct", "Value", "ListValue", "Any", "Empty"))
 """The ones whose JSON is free, or an object of whatever they hold."""
 
+# Paths are names of fields, which may be written as the contract spells them; protobuf's reader takes one spelling.
+_MASK: Final = f"{_PACKAGE}FieldMask"
+_UNDERSCORE: Final = re.compile(r"_([a-z])")
 _PATTERNS: Final = {name: re.compile(pattern) for name, (pattern, _) in TEXTS.items()}
 
 
@@ -63,6 +68,8 @@ def fill_well_known(message: Any, value: Any) -> None:
     form = TEXTS.get(name)
     if form is not None and not (isinstance(value, str) and _PATTERNS[name].fullmatch(value)):
         raise WrongValue(f"must be {form[1]}")
+    if name == _MASK:
+        value = _UNDERSCORE.sub(lambda match: match[1].upper(), value)
     message.SetInParent()
     try:
         json_format.ParseDict(value, message)

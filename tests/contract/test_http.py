@@ -13,7 +13,14 @@ from gateway.transcode.binding import Binding, bindings_of
 from gateway.transcode.query import query_fields
 
 # Rpcs that are for services inside the mesh only, each with the reason why.
-INTERNAL: dict[str, str] = {}
+_STREAM_OF_CALLS = (
+    "a stream of calls in both directions, for gateways: HTTP/1.1 has no such thing, and the unary rpc does the same"
+)
+INTERNAL: dict[str, str] = {
+    "clew.identity.v1.IdentityService.StreamResolveIdentities": _STREAM_OF_CALLS,
+    "clew.consent.v1.ConsentService.StreamCheckConsents": _STREAM_OF_CALLS,
+    "clew.enrich.v1.EnrichService.StreamEnrichEvents": _STREAM_OF_CALLS,
+}
 
 SCOPE = re.compile(r"clew\.(admin|[a-z]+\.(read|write))")
 # URLs end in the logs of proxies and in the histories of browsers.

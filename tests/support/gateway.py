@@ -22,6 +22,8 @@ from enrich_svc.client import ClientReader
 from enrich_svc.enrichment import Enricher
 from enrich_svc.geo import Geographer
 from enrich_svc.service import EnrichServicer
+from gateway.admin.directory import Directory
+from gateway.admin.store import SqliteSourceStore
 from gateway.claims.sqlite import SqliteClaims
 from gateway.main import Gateway
 from gateway.settings import GatewaySettings
@@ -92,8 +94,10 @@ async def running_gateway() -> AsyncIterator[RunningGateway]:
         who_at, may_at, more_at = (f"127.0.0.1:{port}" for _, port in started)
         settings = GatewaySettings(who_at, may_at, more_at, Path("no file"))
         source = Source("main", "default", frozenset(number for number in Purpose.values() if number))
-        sources, store = Sources({hash_key(WRITE_KEY): source}), await SqliteClaims.open(None)
-        gateway = Gateway.build(settings, sources, store, (bus, MemoryTail(bus), MemoryTail(bus)), recorder.telemetry)
+        directory = Directory(Sources({hash_key(WRITE_KEY): source}), SqliteSourceStore.open(None), clock)
+        await directory.start()
+        store = await SqliteClaims.open(None)
+        gateway = Gateway.build(settings, directory, store, (bus, MemoryTail(bus), MemoryTail(bus)), recorder.telemetry)
         gateway.recovery.start()
         await gateway.recovery.wait_begun(5.0)
         await gateway.upstreams.wait_ready(10)
@@ -103,6 +107,7 @@ async def running_gateway() -> AsyncIterator[RunningGateway]:
         yield RunningGateway(f"http://127.0.0.1:{port}", gateway, bus, recorder, behind, signer, servers)
         await http.drain(1)
         await gateway.drain()
+        await directory.close()
     await consents.close()
     await ledger.close()
     await identities.close()

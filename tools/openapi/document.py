@@ -6,15 +6,15 @@ from typing import Any
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from gateway.routes.rpcs import OWN_SERVICE, UPSTREAM_SERVICES
+from gateway.routes.rpcs import OWN_SERVICES, UPSTREAM_SERVICES
 from gateway.transcode.binding import Binding, bindings_of
 from tools.openapi.collection import static_paths, static_schemas
 from tools.openapi.comments import ROOT, read_comments
-from tools.openapi.operations import messages_of_requests, operation_of, path_of
+from tools.openapi.operations import PathNames, messages_of_requests, operation_of
 from tools.openapi.rules import Schema
 from tools.openapi.schemas import Schemas
 
-SERVICES: tuple[ServiceDescriptor, ...] = (OWN_SERVICE, *UPSTREAM_SERVICES)
+SERVICES: tuple[ServiceDescriptor, ...] = (*OWN_SERVICES, *UPSTREAM_SERVICES)
 
 _DESCRIPTION = """\
 Events in as the Segment HTTP API takes them, and every typed rpc of clew as JSON.
@@ -72,12 +72,12 @@ def document(sources: dict[str, FileDescriptorProto]) -> dict[str, Any]:
     bindings = all_bindings()
     requests, checked = (messages_of_requests(bindings, checked=each) for each in (False, True))
     schemas = Schemas(comments, requests, checked)
-    paths = static_paths()
+    names, paths = PathNames(bindings), static_paths()
     numbers: dict[str, int] = {}
     for binding in bindings:
         number = numbers[binding.rpc] = numbers.get(binding.rpc, -1) + 1
-        operation = operation_of(binding, number, schemas, comments)
-        paths.setdefault(path_of(binding), {})[binding.http_method.lower()] = operation
+        operation = operation_of(binding, number, names.of(binding), schemas, comments)
+        paths.setdefault(names.path(binding), {})[binding.http_method.lower()] = operation
     problem = {
         "description": "A refusal; nothing was done, unless it says so.",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},

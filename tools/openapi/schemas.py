@@ -11,6 +11,7 @@ from tools.openapi.rules import Schema, constrain, is_required, is_required_oneo
 
 _F = FieldDescriptor
 _LONG: Final = (_F.CPPTYPE_INT64, _F.CPPTYPE_UINT64)
+_SET_BY_SERVER: Final = "Set by the server"
 _REF: Final = "#/components/schemas/"
 
 
@@ -58,12 +59,20 @@ class Schemas:
             schema["allOf"] = groups
         return schema
 
+    def needs(self, message: Descriptor, without: frozenset[str]) -> bool:
+        """Whether a request with such a body, less some of its fields, must have one; an absent body is empty."""
+        named = any(self._needs(field) for field in message.fields if field.name not in without)
+        return named or any(is_required_oneof(oneof) for oneof in message.oneofs)
+
     def field(self, field: FieldDescriptor, *, request: bool) -> Schema:
         """A field's schema: its type, its rules, its comment; null where a request may say that it leaves it out."""
         schema = self.value(field, request=request)
         if request and not self._needs(field) and not _is_alternative(field):
             schema = _or_null(schema)
         comment = self._comments.get(field.full_name)
+        if comment and _SET_BY_SERVER in comment:
+            # Not `readOnly`: what was read may be sent back, and is then not looked at.
+            schema = {**schema, "x-clew-set-by-server": True}
         return {**schema, "description": comment} if comment else schema
 
     def comment(self, field: FieldDescriptor) -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tests.mesh.rpc import eventually
 from tests.support.chromium import browsing
 from tests.support.gateway import CLIENT_ID, CLIENT_SECRET, WRITE_KEY, RunningGateway, running_gateway
 from tests.support.requirements import require
@@ -67,6 +68,31 @@ async def test_a_person_gets_a_token_and_uses_it(gateway: RunningGateway) -> Non
         assert "subjects/a%2Fb%20%C3%BC/consents?pageSize=5" in shown
         assert token not in shown, "the command for elsewhere names the token and does not show it"
         assert page.problems == []
+
+
+async def test_a_person_watches_events(gateway: RunningGateway) -> None:
+    """The live view is shown as it comes, until somebody stops it; the command for elsewhere does not buffer."""
+    async with browsing(require("chromium"), f"{gateway.url}/docs#EdgeDebugService_TailEvents") as page:
+        await page.until("document.querySelector('textarea')?.value")
+        await page.run(f"document.getElementById('bearer').value = {json.dumps(gateway.token('clew.debug.read'))}")
+        await page.run("document.querySelector('form').requestSubmit()")
+        await eventually(lambda: gateway.gateway.tap.open)
+        async with httpx.AsyncClient(base_url=gateway.url) as client:
+            body = {"event": "Looked", "userId": "u", "messageId": "shown-in-the-page"}
+            assert (await client.post("/v1/track", json=body, headers={"X-Write-Key": WRITE_KEY})).status_code == 200
+        await page.until("document.querySelector('.answer pre').textContent.includes('shown-in-the-page')")
+        assert "curl -N -X POST" in await page.run("document.querySelector('.answer').textContent")
+        await page.run("document.querySelector('.stop').click()")
+        await eventually(lambda: not gateway.gateway.tap.open)
+        assert page.problems == []
+
+
+async def test_a_person_changes_a_source(gateway: RunningGateway) -> None:
+    """The example of a body holds what can be set, and values that are taken."""
+    async with browsing(require("chromium"), f"{gateway.url}/docs#SourceService_UpdateSource") as page:
+        body = json.loads(await page.until("document.querySelector('textarea')?.value"))
+        assert set(body) == {"purposes", "limits", "allowedOrigins", "disabled"}
+        assert body["limits"]["eventsPerSecond"] > 0
 
 
 async def test_a_person_sends_an_event(gateway: RunningGateway) -> None:

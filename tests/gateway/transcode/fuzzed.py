@@ -8,6 +8,8 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
+ENDLESS = "/v1/events:tail"
+
 
 @dataclass(slots=True)
 class Found:
@@ -43,6 +45,8 @@ def fuzz(url: str, headers: Mapping[str, str], *, examples: int, seed: int) -> F
             "operations": [
                 {"include-tag": "Segment", "checks": {"negative_data_rejection": {"enabled": False}}},
                 {"include-path-regex": "^/v1/[a-z]$", "enabled": False},
+                # What it allows is a stream without end: what is refused can be waited for.
+                {"include-path": ENDLESS, "generation": {"mode": "negative"}, "request-timeout": 2},
             ],
             "warnings": False,
         }
@@ -52,6 +56,9 @@ def fuzz(url: str, headers: Mapping[str, str], *, examples: int, seed: int) -> F
         match event:
             case events.ScenarioFinished():
                 _note(event, found)
+            case events.NonFatalError() if event.label == f"POST {ENDLESS}" and event.info.title == "Network Error":
+                # Some of what schemathesis takes for wrong is right, such as another content type: nothing ends then.
+                pass
             case events.NonFatalError():
                 found.failures.append(f"{event.label}: {event.info.title} {event.info.message}")
             case events.FatalError():

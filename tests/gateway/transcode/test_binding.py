@@ -96,6 +96,7 @@ def test_a_stream_of_requests_cannot_be_bound(tmp_path: Path) -> None:
         ('option (clew.options.v1.access) = {scope: "x"};', "say who may call it"),
         ("option (clew.options.v1.access) = {kind: ACCESS_KIND_SCOPE};", "a scope goes with"),
         ('option (clew.options.v1.access) = {kind: ACCESS_KIND_PUBLIC scope: "x"};', "a scope goes with"),
+        ('option (clew.options.v1.access) = {kind: ACCESS_KIND_PUBLIC other_scopes: "x"};', "beside a scope"),
     ],
 )
 def test_access_fails_closed(tmp_path: Path, access: str, problem: str) -> None:

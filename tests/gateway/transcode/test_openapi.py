@@ -142,6 +142,27 @@ def test_what_is_derived_from_the_contract() -> None:
     assert DOCUMENT["paths"]["/v1/tokens"]["post"]["security"] == []
 
 
+def test_bindings_that_differ_in_names_share_a_path() -> None:
+    """`{source.workspace}` of one rpc and `{workspace}` of another are one path of OpenAPI, with one name."""
+    sources = DOCUMENT["paths"]["/v1/workspaces/{workspace}/sources"]
+    source = DOCUMENT["paths"]["/v1/workspaces/{workspace}/sources/{source}"]
+    assert (set(sources), set(source)) == ({"get", "post"}, {"get", "patch", "delete"})
+    assert not any("{source." in path for path in DOCUMENT["paths"])
+    create, update = sources["post"], source["patch"]
+    body = create["requestBody"]["content"]["application/json"]["schema"]
+    assert "workspace" not in body["properties"]
+    assert (body["required"], create["requestBody"]["required"]) == (["name"], True)
+    assert [(each["name"], each["required"]) for each in update["parameters"]] == [
+        ("workspace", True),
+        ("source", True),
+        ("updateMask", True),
+    ]
+    assert update["requestBody"]["required"] is False, "all that it needs stands in the path and the query"
+    assert source["get"]["security"] == [{"bearer": ["clew.sources.read"]}, {"bearer": ["clew.sources.write"]}]
+    shown = {name for name, field in body["properties"].items() if "x-clew-set-by-server" not in field}
+    assert shown == {"name", "purposes", "limits", "allowedOrigins", "disabled"}
+
+
 def test_events_are_described_without_rules_that_nobody_checks() -> None:
     """CollectEvents judges each event by itself: what one breaks is a verdict, not a refusal, so no rule may say so."""
     event = DOCUMENT["components"]["schemas"]["Event"]

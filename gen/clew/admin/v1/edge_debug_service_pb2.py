@@ -24,11 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from clew.collector.v1 import collector_service_pb2 as clew_dot_collector_dot_v1_dot_collector__service__pb2
+from clew.options.v1 import access_pb2 as clew_dot_options_dot_v1_dot_access__pb2
 from clew.options.v1 import privacy_pb2 as clew_dot_options_dot_v1_dot_privacy__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&clew/admin/v1/edge_debug_service.proto\x12\rclew.admin.v1\x1a\x1b\x62uf/validate/validate.proto\x1a)clew/collector/v1/collector_service.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\x11TailEventsRequest\x12.\n\tworkspace\x18\x01 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12(\n\x06source\x18\x02 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06source\x12/\n\nmessage_id\x18\x03 \x01(\tB\x10\xbaH\x04r\x02\x18\x64\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\tmessageId\x12*\n\x07user_id\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x06userId\x12P\n\x08verdicts\x18\x05 \x03(\x0e\x32\x1a.clew.collector.v1.VerdictB\x18\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08verdicts\"{\n\x12TailEventsResponse\x12\x39\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.clew.admin.v1.EdgeEventB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05\x65vent\x12*\n\x0blost_events\x18\x02 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\nlostEvents\"\x9c\x03\n\tEdgeEvent\x12\'\n\tworkspace\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12!\n\x06source\x18\x02 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06source\x12(\n\nmessage_id\x18\x03 \x01(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\tmessageId\x12$\n\x08trace_id\x18\x04 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07traceId\x12H\n\x0creceive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0breceiveTime\x12?\n\x07verdict\x18\x06 \x01(\x0e\x32\x1a.clew.collector.v1.VerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07verdict\x12>\n\x06stages\x18\x07 \x03(\x0b\x32\x1b.clew.admin.v1.StageVerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06stages\x12(\n\nevent_json\x18\x08 \x01(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\teventJson\"\xca\x01\n\x0cStageVerdict\x12\x35\n\x05stage\x18\x01 \x01(\x0e\x32\x14.clew.admin.v1.StageB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x05stage\x12=\n\x06status\x18\x02 \x01(\x0e\x32\x1a.clew.admin.v1.StageStatusB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06status\x12!\n\x06reason\x18\x03 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06reason\x12!\n\x06\x64\x65tail\x18\x04 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06\x64\x65tail*\x8b\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTAGE_ADMIT\x10\x01\x12\x10\n\x0cSTAGE_DECODE\x10\x02\x12\x11\n\rSTAGE_RESOLVE\x10\x03\x12\x10\n\x0cSTAGE_DECIDE\x10\x04\x12\x10\n\x0cSTAGE_ENRICH\x10\x05\x12\x11\n\rSTAGE_PUBLISH\x10\x06*w\n\x0bStageStatus\x12\x1c\n\x18STAGE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13STAGE_STATUS_PASSED\x10\x01\x12\x18\n\x14STAGE_STATUS_STOPPED\x10\x02\x12\x17\n\x13STAGE_STATUS_FAILED\x10\x03\x32g\n\x10\x45\x64geDebugService\x12S\n\nTailEvents\x12 .clew.admin.v1.TailEventsRequest\x1a!.clew.admin.v1.TailEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&clew/admin/v1/edge_debug_service.proto\x12\rclew.admin.v1\x1a\x1b\x62uf/validate/validate.proto\x1a)clew/collector/v1/collector_service.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\x11TailEventsRequest\x12.\n\tworkspace\x18\x01 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12(\n\x06source\x18\x02 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06source\x12/\n\nmessage_id\x18\x03 \x01(\tB\x10\xbaH\x04r\x02\x18\x64\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\tmessageId\x12*\n\x07user_id\x18\x04 \x01(\tB\x11\xbaH\x05r\x03\x18\x80\x02\xea\xc7\x18\x05\x08\x03\x12\x01\x01R\x06userId\x12P\n\x08verdicts\x18\x05 \x03(\x0e\x32\x1a.clew.collector.v1.VerdictB\x18\xbaH\x0c\x92\x01\t\x10\x08\"\x05\x82\x01\x02\x10\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08verdicts\"{\n\x12TailEventsResponse\x12\x39\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.clew.admin.v1.EdgeEventB\t\xea\xc7\x18\x05\x08\x04\x12\x01\x01R\x05\x65vent\x12*\n\x0blost_events\x18\x02 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\nlostEvents\"\x9c\x03\n\tEdgeEvent\x12\'\n\tworkspace\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12!\n\x06source\x18\x02 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06source\x12(\n\nmessage_id\x18\x03 \x01(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\tmessageId\x12$\n\x08trace_id\x18\x04 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07traceId\x12H\n\x0creceive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0breceiveTime\x12?\n\x07verdict\x18\x06 \x01(\x0e\x32\x1a.clew.collector.v1.VerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07verdict\x12>\n\x06stages\x18\x07 \x03(\x0b\x32\x1b.clew.admin.v1.StageVerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06stages\x12(\n\nevent_json\x18\x08 \x01(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\teventJson\"\xca\x01\n\x0cStageVerdict\x12\x35\n\x05stage\x18\x01 \x01(\x0e\x32\x14.clew.admin.v1.StageB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x05stage\x12=\n\x06status\x18\x02 \x01(\x0e\x32\x1a.clew.admin.v1.StageStatusB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06status\x12!\n\x06reason\x18\x03 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06reason\x12!\n\x06\x64\x65tail\x18\x04 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06\x64\x65tail*\x8b\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTAGE_ADMIT\x10\x01\x12\x10\n\x0cSTAGE_DECODE\x10\x02\x12\x11\n\rSTAGE_RESOLVE\x10\x03\x12\x10\n\x0cSTAGE_DECIDE\x10\x04\x12\x10\n\x0cSTAGE_ENRICH\x10\x05\x12\x11\n\rSTAGE_PUBLISH\x10\x06*w\n\x0bStageStatus\x12\x1c\n\x18STAGE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13STAGE_STATUS_PASSED\x10\x01\x12\x18\n\x14STAGE_STATUS_STOPPED\x10\x02\x12\x17\n\x13STAGE_STATUS_FAILED\x10\x03\x32\x9b\x01\n\x10\x45\x64geDebugService\x12\x86\x01\n\nTailEvents\x12 .clew.admin.v1.TailEventsRequest\x1a!.clew.admin.v1.TailEventsResponse\"1\xf2\xc7\x18\x13\x08\x02\x12\x0f\x63lew.debug.read\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/events:tail:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,18 +75,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STAGEVERDICT'].fields_by_name['reason']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
   _globals['_STAGEVERDICT'].fields_by_name['detail']._loaded_options = None
   _globals['_STAGEVERDICT'].fields_by_name['detail']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
-  _globals['_STAGE']._serialized_start=1226
-  _globals['_STAGE']._serialized_end=1365
-  _globals['_STAGESTATUS']._serialized_start=1367
-  _globals['_STAGESTATUS']._serialized_end=1486
-  _globals['_TAILEVENTSREQUEST']._serialized_start=194
-  _globals['_TAILEVENTSREQUEST']._serialized_end=478
-  _globals['_TAILEVENTSRESPONSE']._serialized_start=480
-  _globals['_TAILEVENTSRESPONSE']._serialized_end=603
-  _globals['_EDGEEVENT']._serialized_start=606
-  _globals['_EDGEEVENT']._serialized_end=1018
-  _globals['_STAGEVERDICT']._serialized_start=1021
-  _globals['_STAGEVERDICT']._serialized_end=1223
-  _globals['_EDGEDEBUGSERVICE']._serialized_start=1488
-  _globals['_EDGEDEBUGSERVICE']._serialized_end=1591
+  _globals['_EDGEDEBUGSERVICE'].methods_by_name['TailEvents']._loaded_options = None
+  _globals['_EDGEDEBUGSERVICE'].methods_by_name['TailEvents']._serialized_options = b'\362\307\030\023\010\002\022\017clew.debug.read\202\323\344\223\002\024\"\017/v1/events:tail:\001*'
+  _globals['_STAGE']._serialized_start=1286
+  _globals['_STAGE']._serialized_end=1425
+  _globals['_STAGESTATUS']._serialized_start=1427
+  _globals['_STAGESTATUS']._serialized_end=1546
+  _globals['_TAILEVENTSREQUEST']._serialized_start=254
+  _globals['_TAILEVENTSREQUEST']._serialized_end=538
+  _globals['_TAILEVENTSRESPONSE']._serialized_start=540
+  _globals['_TAILEVENTSRESPONSE']._serialized_end=663
+  _globals['_EDGEEVENT']._serialized_start=666
+  _globals['_EDGEEVENT']._serialized_end=1078
+  _globals['_STAGEVERDICT']._serialized_start=1081
+  _globals['_STAGEVERDICT']._serialized_end=1283
+  _globals['_EDGEDEBUGSERVICE']._serialized_start=1549
+  _globals['_EDGEDEBUGSERVICE']._serialized_end=1704
 # @@protoc_insertion_point(module_scope)

@@ -134,7 +134,7 @@ class SourceServiceServicer:
         """UpdateSource changes the fields that the mask names, to absent ones too: without `limits` in the source, the mask `limits` takes
         them away.
 
-        FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
+        NOT_FOUND when there is none; FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,8 +159,8 @@ class SourceServiceServicer:
     def CreateWriteKey(self, request, context):
         """CreateWriteKey makes a key and returns it, this once.
 
-        Not idempotent: whoever lost the answer makes another and revokes this one. FAILED_PRECONDITION with
-        `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of the source hold already.
+        Not idempotent: whoever lost the answer makes another and revokes this one. NOT_FOUND when there is no such source; FAILED_PRECONDITION
+        with `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of it hold already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,14 +169,15 @@ class SourceServiceServicer:
     def RotateWriteKey(self, request, context):
         """RotateWriteKey makes a key in place of another one, which goes on to hold for the overlap.
 
-        Not idempotent. FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the other one holds no longer.
+        Not idempotent. NOT_FOUND when there is no such source or key; FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the
+        other one holds no longer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeWriteKey(self, request, context):
-        """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is.
+        """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is. NOT_FOUND when there is no such source or key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

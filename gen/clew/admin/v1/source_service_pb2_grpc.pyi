@@ -55,7 +55,7 @@ class SourceServiceStub:
     """UpdateSource changes the fields that the mask names, to absent ones too: without `limits` in the source, the mask `limits` takes
     them away.
 
-    FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
+    NOT_FOUND when there is none; FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
     """
     DeleteSource: grpc.UnaryUnaryMultiCallable[source_service_pb2.DeleteSourceRequest, source_service_pb2.DeleteSourceResponse]
     """DeleteSource removes a source and its keys, which are refused from then on; its history stays.
@@ -67,16 +67,17 @@ class SourceServiceStub:
     CreateWriteKey: grpc.UnaryUnaryMultiCallable[source_service_pb2.CreateWriteKeyRequest, source_service_pb2.CreateWriteKeyResponse]
     """CreateWriteKey makes a key and returns it, this once.
 
-    Not idempotent: whoever lost the answer makes another and revokes this one. FAILED_PRECONDITION with
-    `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of the source hold already.
+    Not idempotent: whoever lost the answer makes another and revokes this one. NOT_FOUND when there is no such source; FAILED_PRECONDITION
+    with `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of it hold already.
     """
     RotateWriteKey: grpc.UnaryUnaryMultiCallable[source_service_pb2.RotateWriteKeyRequest, source_service_pb2.RotateWriteKeyResponse]
     """RotateWriteKey makes a key in place of another one, which goes on to hold for the overlap.
 
-    Not idempotent. FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the other one holds no longer.
+    Not idempotent. NOT_FOUND when there is no such source or key; FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the
+    other one holds no longer.
     """
     RevokeWriteKey: grpc.UnaryUnaryMultiCallable[source_service_pb2.RevokeWriteKeyRequest, source_service_pb2.RevokeWriteKeyResponse]
-    """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is."""
+    """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is. NOT_FOUND when there is no such source or key."""
     ListSourceChanges: grpc.UnaryUnaryMultiCallable[source_service_pb2.ListSourceChangesRequest, source_service_pb2.ListSourceChangesResponse]
     """ListSourceChanges returns what was done to a source, by whom and when, newest first; also of one that was deleted."""
 
@@ -107,7 +108,7 @@ class SourceServiceAsyncStub(SourceServiceStub):
     """UpdateSource changes the fields that the mask names, to absent ones too: without `limits` in the source, the mask `limits` takes
     them away.
 
-    FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
+    NOT_FOUND when there is none; FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
     """
     DeleteSource: aio.UnaryUnaryMultiCallable[source_service_pb2.DeleteSourceRequest, source_service_pb2.DeleteSourceResponse]  # type: ignore[assignment]
     """DeleteSource removes a source and its keys, which are refused from then on; its history stays.
@@ -119,16 +120,17 @@ class SourceServiceAsyncStub(SourceServiceStub):
     CreateWriteKey: aio.UnaryUnaryMultiCallable[source_service_pb2.CreateWriteKeyRequest, source_service_pb2.CreateWriteKeyResponse]  # type: ignore[assignment]
     """CreateWriteKey makes a key and returns it, this once.
 
-    Not idempotent: whoever lost the answer makes another and revokes this one. FAILED_PRECONDITION with
-    `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of the source hold already.
+    Not idempotent: whoever lost the answer makes another and revokes this one. NOT_FOUND when there is no such source; FAILED_PRECONDITION
+    with `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of it hold already.
     """
     RotateWriteKey: aio.UnaryUnaryMultiCallable[source_service_pb2.RotateWriteKeyRequest, source_service_pb2.RotateWriteKeyResponse]  # type: ignore[assignment]
     """RotateWriteKey makes a key in place of another one, which goes on to hold for the overlap.
 
-    Not idempotent. FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the other one holds no longer.
+    Not idempotent. NOT_FOUND when there is no such source or key; FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the
+    other one holds no longer.
     """
     RevokeWriteKey: aio.UnaryUnaryMultiCallable[source_service_pb2.RevokeWriteKeyRequest, source_service_pb2.RevokeWriteKeyResponse]  # type: ignore[assignment]
-    """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is."""
+    """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is. NOT_FOUND when there is no such source or key."""
     ListSourceChanges: aio.UnaryUnaryMultiCallable[source_service_pb2.ListSourceChangesRequest, source_service_pb2.ListSourceChangesResponse]  # type: ignore[assignment]
     """ListSourceChanges returns what was done to a source, by whom and when, newest first; also of one that was deleted."""
 
@@ -180,7 +182,7 @@ class SourceServiceServicer(metaclass=abc_1.ABCMeta):
         """UpdateSource changes the fields that the mask names, to absent ones too: without `limits` in the source, the mask `limits` takes
         them away.
 
-        FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
+        NOT_FOUND when there is none; FAILED_PRECONDITION with `ERROR_REASON_SOURCE_READ_ONLY` for a source of the sources file. Idempotent.
         """
 
     @abc_1.abstractmethod
@@ -210,8 +212,8 @@ class SourceServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> typing.Union[source_service_pb2.CreateWriteKeyResponse, abc.Awaitable[source_service_pb2.CreateWriteKeyResponse]]:
         """CreateWriteKey makes a key and returns it, this once.
 
-        Not idempotent: whoever lost the answer makes another and revokes this one. FAILED_PRECONDITION with
-        `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of the source hold already.
+        Not idempotent: whoever lost the answer makes another and revokes this one. NOT_FOUND when there is no such source; FAILED_PRECONDITION
+        with `ERROR_REASON_TOO_MANY_WRITE_KEYS` when 20 keys of it hold already.
         """
 
     @abc_1.abstractmethod
@@ -222,7 +224,8 @@ class SourceServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> typing.Union[source_service_pb2.RotateWriteKeyResponse, abc.Awaitable[source_service_pb2.RotateWriteKeyResponse]]:
         """RotateWriteKey makes a key in place of another one, which goes on to hold for the overlap.
 
-        Not idempotent. FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the other one holds no longer.
+        Not idempotent. NOT_FOUND when there is no such source or key; FAILED_PRECONDITION with `ERROR_REASON_WRITE_KEY_NOT_ACTIVE` when the
+        other one holds no longer.
         """
 
     @abc_1.abstractmethod
@@ -231,7 +234,7 @@ class SourceServiceServicer(metaclass=abc_1.ABCMeta):
         request: source_service_pb2.RevokeWriteKeyRequest,
         context: _ServicerContext,
     ) -> typing.Union[source_service_pb2.RevokeWriteKeyResponse, abc.Awaitable[source_service_pb2.RevokeWriteKeyResponse]]:
-        """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is."""
+        """RevokeWriteKey ends a key at once. Idempotent: a revoked key stays as it is. NOT_FOUND when there is no such source or key."""
 
     @abc_1.abstractmethod
     def ListSourceChanges(

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63lew/options/v1/access.proto\x12\x0f\x63lew.options.v1\x1a google/protobuf/descriptor.proto\"O\n\x06\x41\x63\x63\x65ss\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.clew.options.v1.AccessKindR\x04kind\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope*s\n\nAccessKind\x12\x1b\n\x17\x41\x43\x43\x45SS_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43\x45SS_KIND_PUBLIC\x10\x01\x12\x15\n\x11\x41\x43\x43\x45SS_KIND_SCOPE\x10\x02\x12\x19\n\x15\x41\x43\x43\x45SS_KIND_WRITE_KEY\x10\x03:Q\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xfe\x88\x03 \x01(\x0b\x32\x17.clew.options.v1.AccessR\x06\x61\x63\x63\x65ssb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63lew/options/v1/access.proto\x12\x0f\x63lew.options.v1\x1a google/protobuf/descriptor.proto\"r\n\x06\x41\x63\x63\x65ss\x12/\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.clew.options.v1.AccessKindR\x04kind\x12\x14\n\x05scope\x18\x02 \x01(\tR\x05scope\x12!\n\x0cother_scopes\x18\x03 \x03(\tR\x0botherScopes*s\n\nAccessKind\x12\x1b\n\x17\x41\x43\x43\x45SS_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43\x45SS_KIND_PUBLIC\x10\x01\x12\x15\n\x11\x41\x43\x43\x45SS_KIND_SCOPE\x10\x02\x12\x19\n\x15\x41\x43\x43\x45SS_KIND_WRITE_KEY\x10\x03:Q\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xfe\x88\x03 \x01(\x0b\x32\x17.clew.options.v1.AccessR\x06\x61\x63\x63\x65ssb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clew.options.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESSKIND']._serialized_start=164
-  _globals['_ACCESSKIND']._serialized_end=279
+  _globals['_ACCESSKIND']._serialized_start=199
+  _globals['_ACCESSKIND']._serialized_end=314
   _globals['_ACCESS']._serialized_start=83
-  _globals['_ACCESS']._serialized_end=162
+  _globals['_ACCESS']._serialized_end=197
 # @@protoc_insertion_point(module_scope)

@@ -7,9 +7,11 @@ The gateway's check, the security of each operation in the OpenAPI document and 
 an rpc with an HTTP binding and without one is not served, and a contract test refuses it.
 """
 
+from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import descriptor_pb2 as descriptor_pb2
 from google.protobuf import message as message
+from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 from google.protobuf.internal import extension_dict as extension_dict
 import builtins as builtins
@@ -58,21 +60,29 @@ class Access(message.Message):
 
     KIND_FIELD_NUMBER: builtins.int
     SCOPE_FIELD_NUMBER: builtins.int
+    OTHER_SCOPES_FIELD_NUMBER: builtins.int
     kind: AccessKind.ValueType
     """What the caller must show."""
     scope: builtins.str
     """For `ACCESS_KIND_SCOPE`: the scope that the token must carry, for example `clew.profiles.read`. A token with `clew.admin` may call
     whatever a scope opens. Empty for the other kinds.
     """
+    @builtins.property
+    def other_scopes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """For `ACCESS_KIND_SCOPE`: other scopes that open the rpc as well, each by itself, because they are more than `scope`: who may write may
+        read. Empty where there are none.
+        """
+
     def __init__(
         self,
         *,
         kind: AccessKind.ValueType = ...,
         scope: builtins.str = ...,
+        other_scopes: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["kind", b"kind", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["kind", b"kind", "other_scopes", b"other_scopes", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
