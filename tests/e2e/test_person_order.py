@@ -44,6 +44,7 @@ async def test_a_persons_order_holds_over_a_login(mesh: RunningMesh, tmp_path: P
         found = await play(place, VISITORS)
     assert (found.inversions, found.stuck, found.missing, found.doubled) == (0, 0, 0, 0)
     assert found.calls == VISITORS * CALLS
-    # The rule is what keeps it: half of the users were known from before, and their logins merged profiles.
-    assert found.split == VISITORS // 2
+    # The rule is what keeps it. Half of the users were known from before, and their logins merge profiles; those who
+    # change gateways at the login stand under two keys for sure, the others unless all travelled in one batch.
+    assert VISITORS // 4 <= found.split <= VISITORS // 2
     assert found.without_rule > 0

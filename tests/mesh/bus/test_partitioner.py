@@ -75,6 +75,13 @@ async def test_partitions_and_ends_are_those_of_the_delivery_reports(settings: K
     assert found.cluster
 
 
+async def test_a_topic_that_nobody_has_written_to_ends_at_nothing(settings: KafkaSettings, topic: str) -> None:
+    """Asking for it is no failure, whether or not the broker makes it for that."""
+    found = await KafkaEnds(settings).ends((f"{topic}.other",))
+    assert not any(found.offsets.values())
+    assert found.cluster
+
+
 async def test_ends_fail_when_nobody_answers() -> None:
     """Closed, and within a few seconds."""
     with MockCluster() as cluster:
