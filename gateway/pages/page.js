@@ -99,7 +99,7 @@ function bodyFields(document_, schema) {
 
 function show(document_, method, path, operation) {
   const form = make("form", { onsubmit: (event) => { event.preventDefault(); send(method, path, form); } });
-  if (operation.responses["200"].content["application/x-ndjson"]) form.dataset.streams = "";
+  if ((operation.responses["200"].content || {})["application/x-ndjson"]) form.dataset.streams = "";
   const fields = (operation.parameters || []).map((parameter) => parameterField(document_, parameter));
   if (fields.length) form.append(make("h3", {}, "Parameters"), ...fields);
   const schema = bodySchema(operation);

@@ -2,8 +2,7 @@
 
 import pytest
 
-from clew.admin.v1 import source_service_pb2
-from clew.admin.v1.source_pb2 import Source
+from clew.admin.v1 import source_pb2, source_service_pb2
 from clew.consent.v1 import consent_pb2, consent_service_pb2
 from clew.identity.v1 import identity_service_pb2
 from clew.options.v1 import privacy_pb2
@@ -33,7 +32,7 @@ def test_the_first_violation_is_named() -> None:
 def test_what_is_absent_is_named_in_words() -> None:
     """Whoever reads only the detail learns what to add."""
     with pytest.raises(InvalidArgument, match=r": update_mask is required$"):
-        validate(source_service_pb2.UpdateSourceRequest(source=Source(workspace="w", name="n")))
+        validate(source_service_pb2.UpdateSourceRequest(source=source_pb2.Source(workspace="w", name="n")))
 
 
 def test_paths_name_items() -> None:

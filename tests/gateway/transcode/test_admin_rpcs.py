@@ -8,7 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from opentelemetry.trace import SpanContext
 
+from gateway.errors import UnknownWriteKey
+from gateway.sources import Source
+from gateway.tap import MAX_WAITING
 from tests.mesh.rpc import eventually
 from tests.support.gateway import WRITE_KEY, RunningGateway, running_gateway
 
@@ -16,6 +20,8 @@ READ, WRITE, DEBUG, ADMIN = "clew.sources.read", "clew.sources.write", "clew.deb
 SOURCES = "/v1/workspaces/main/sources"
 TAIL, LEDGER = "/v1/events:tail", "/v1/ledger"
 SSE = "text/event-stream"
+TRACE = SpanContext(0xABC, 1, is_remote=False)
+REFUSAL = UnknownWriteKey("no such key")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -262,18 +268,18 @@ async def test_events_are_shown_live(
 async def test_a_reader_that_does_not_read_is_told_what_it_lost(
     gateway: RunningGateway, client: httpx.AsyncClient
 ) -> None:
-    """The edge keeps no more for it than for a gRPC reader, and the numbers add up."""
-    async with tail(gateway, client, verdicts=["VERDICT_UNSPECIFIED"]) as lines:
-        batch = [client.post("/v1/track", json={}, headers={"X-Write-Key": "nobody"}) for _ in range(20)]
-        for each in batch:
-            assert (await each).status_code == 401
-        (watcher,) = gateway.gateway.tap._watchers
-        assert len(watcher._waiting) <= 256
-        shown = 0
-        while shown < 20:
+    """No more waits for it than for a gRPC reader; the rest is lost, and the numbers add up."""
+    tap = gateway.gateway.tap
+    async with tail(gateway, client, source="flood") as lines:
+        for _ in range(1_000):
+            tap.refused(Source("main", "flood", frozenset({1})), REFUSAL, TRACE, 1)
+        shown = lost = 0
+        while shown + lost < 1_000:
             message = json.loads((await anext(lines)).removeprefix("data: "))
-            shown += ("event" in message) + int(message["lostEvents"])
-    assert shown == 20
+            shown += "event" in message
+            lost += int(message["lostEvents"])
+    assert shown + lost == 1_000
+    assert 0 < shown <= MAX_WAITING
 
 
 async def test_the_live_view_ends_when_the_gateway_stops() -> None:
