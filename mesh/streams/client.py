@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanContext
 
 from clew.stream.v1.call_pb2 import Call, Refusal
 from mesh import deadline, status, tracecontext
-from mesh.errors import ClewError, UpstreamUnavailable
+from mesh.errors import Cancelled, ClewError, Internal, UpstreamUnavailable
 from mesh.interceptors.observation import Method
 from mesh.streams.outbox import Outbox
 from mesh.wire import part_tag, varint
@@ -154,7 +154,9 @@ class _Stream:
                 else:
                     await self._leave()
         except grpc.aio.AioRpcError as failure:
-            error = status.error_from_rpc(failure, self._service)
+            told = status.error_from_rpc(failure, self._service)
+            # A process that dies in the middle of a message may end its streams as INTERNAL: no call's own failure.
+            error = error if isinstance(told, (Cancelled, Internal)) else told
         except asyncio.CancelledError:
             # gRPC raises it for a stream that was cancelled, which `close` does.
             pass

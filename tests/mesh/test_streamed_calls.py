@@ -17,7 +17,7 @@ from clew.enrich.v1.enrichment_pb2 import Client, Enrichment
 from mesh import deadline, errors
 from mesh.interceptors.client import TracedChannel
 from mesh.server import GrpcServer
-from mesh.streams.client import StreamedCalls
+from mesh.streams.client import StreamedCalls, _Stream
 from mesh.streams.server import MOST_RUNNING, StreamOf
 from tests.mesh.rpc import Mesh, Recorder, code_of, eventually, ids_of
 
@@ -217,6 +217,27 @@ async def test_a_stream_that_breaks_fails_its_calls_and_is_replaced(mesh: Mesh, 
         await held
     await eventually(lambda: line.echo.cancelled == ["held"])
     assert await line.call("next") == "next"
+
+
+class Breaking:
+    """A stream that gRPC ends with a status before it has read anything."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    async def write(self, message: bytes) -> None:
+        """Take it; nobody gets it."""
+
+    async def read(self) -> Any:
+        """Fail."""
+        raise grpc.aio.AioRpcError(self._code, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED])
+async def test_however_the_transport_ends_a_stream_its_calls_may_be_repeated(code: grpc.StatusCode) -> None:
+    """What gRPC makes of a connection that breaks in the middle of a message is no fault of the call."""
+    outcome = await _Stream(Breaking(code), "enrich").call(1, b"", 5.0)
+    assert isinstance(outcome, errors.UpstreamUnavailable)
 
 
 async def test_a_server_that_is_away_is_unavailable(line: Line) -> None:
