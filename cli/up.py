@@ -22,7 +22,7 @@ from cli.running import Mesh, MeshOptions
 
 _REFRESH_SECONDS = 1.0
 _PLAIN_EVERY = 10
-_COUNTS = ("received", "accepted", "duplicate", "rejected", "filtered", "unanswered", "in_flight")
+_COUNTS = ("received", "accepted", "duplicate", "rejected", "filtered", "deferred", "unanswered", "in_flight")
 _MEMORY_ONLY = (
     "The embedded broker keeps events in memory only: they are gone when it stops. Use --kafka HOST:PORT to keep them."
 )
