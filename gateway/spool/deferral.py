@@ -124,7 +124,7 @@ class Deferral:
                 self._spool.produced.add(serial)
         else:
             _, stored = self._spool.put(submission)
-        await stored
+        await asyncio.shield(stored)
         _settle_deferred(submission)
 
     async def _attempt(self, submission: Submission) -> _Attempt | None:
@@ -132,13 +132,14 @@ class Deferral:
         attempt = self._attempts[submission] = _Attempt(asyncio.timeout(self._patience_seconds))
         try:
             async with attempt.limit:
-                await self._pipeline.submit(submission)
-        except TRANSIENT as error:
-            self.shut(str(error))
+                try:
+                    await self._pipeline.submit(submission)
+                except TRANSIENT as error:
+                    self.shut(str(error))
+                else:
+                    return None
         except TimeoutError:
             self.shut("no answer in time")
-        else:
-            return None
         finally:
             del self._attempts[submission]
         return attempt
@@ -202,8 +203,7 @@ class Deferral:
 
     def recovering(self) -> None:
         """Something of the spool was published: what is behind works again."""
-        if self._state is State.SHUT:
-            self._state = State.RECOVERING
+        self._state = State.RECOVERING
 
     def hand_over(self) -> None:
         """The last of the spool is about to go into the pipeline: let nothing new be kept."""

@@ -100,9 +100,9 @@ class Drain:
                 self._deferral.shut(str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MOST_PAUSE_SECONDS)
-            except Exception:  # noqa: BLE001 - see below
-                # Nothing may end this task: events would wait for ever.
-                _log.exception("the spool could not be drained; trying on")
+            except Exception as error:  # noqa: BLE001 - nothing may end this task: events would wait for ever
+                # Without its traceback, whose frames hold events.
+                _log.error("the spool could not be drained; trying on", problem=repr(error))
                 self._deferral.shut("a fault of the gateway's")
                 await asyncio.sleep(_MOST_PAUSE_SECONDS)
 
@@ -116,30 +116,35 @@ class Drain:
         """Release everything, at first a single request to see whether that works, and open the way at the end."""
         await self._next(most_events=1)
         await self._release()
-        while self._spool.events > MAX_EVENTS or self._batch:
+        while not await self._is_last():
             self._deferral.recovering()
             await self._next(MAX_EVENTS)
             await self._release()
-        self._deferral.hand_over()
-        await self._spool.settled()
-        await self._next_all()
         released = self._start()
         # They begin in this turn of the loop, and so are in the pipeline before anything that is let go now.
         await asyncio.sleep(0)
         self._deferral.reopen()
         await self._finish(released)
 
+    async def _is_last(self) -> bool:
+        """Whether the batch holds all that waits now, and nothing more comes to wait."""
+        if self._batch or self._spool.events > MAX_EVENTS:
+            return False
+        self._deferral.hand_over()
+        await self._spool.settled()
+        while batch := await self._spool.read(MAX_EVENTS, MAX_BYTES):
+            self._take(batch)
+        return sum(waiting.kept.count for waiting in self._batch) >= self._spool.events
+
     async def _next(self, most_events: int) -> None:
         """Read the next batch, unless something of the last one is left."""
         if self._batch:
             return
         self._take(await self._spool.read(most_events, MAX_BYTES))
-        if not self._batch:
+        if not self._batch and self._spool.events:
+            # What there is was still on its way to disk.
             await self._spool.settled()
-
-    async def _next_all(self) -> None:
-        while batch := await self._spool.read(MAX_EVENTS, MAX_BYTES):
-            self._take(batch)
+            self._take(await self._spool.read(most_events, MAX_BYTES))
 
     def _take(self, batch: list[Waiting]) -> None:
         for waiting in batch:
@@ -180,8 +185,10 @@ class Drain:
 
     async def _judge(self, waiting: Waiting, error: BaseException) -> None:
         """What a failure means: an outage, or something that waiting does not mend."""
-        if isinstance(error, TRANSIENT | asyncio.CancelledError):
-            raise BusUnavailable(str(error) or "given up") from None
+        if isinstance(error, TRANSIENT):
+            raise error
+        if isinstance(error, asyncio.CancelledError):
+            raise BusUnavailable("the spooled requests were given up")
         # One request of a batch can spoil all: from now on each for itself, until the culprit is found.
         if self._alone:
             waiting.tries += 1

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 import structlog
 
-from gateway.spool.framing import MAGIC, Frame, frame, frames, wanted
+from gateway.spool.framing import HEADER_BYTES, MAGIC, Frame, frame, frames, wanted
 from mesh.errors import StorageUnavailable
 
 _POSITION: Final = struct.Struct("<QQ")
@@ -108,15 +108,13 @@ class SpoolLog:
         Raises:
             OSError: The segment cannot be read.
         """
-        number, offset = position
-        while number in self._sizes and offset >= self._sizes[number]:
-            number, offset = self._after(number), _BEGIN
+        number, offset = self._seek(position)
         size = self._sizes.get(number, 0)
         if offset >= size:
             return []
         with self._path(number).open("rb") as file:
             file.seek(offset)
-            data = file.read(min(most_bytes, size - offset))
+            data = file.read(min(max(most_bytes, HEADER_BYTES), size - offset))
             if (whole := wanted(data)) > len(data):
                 data += file.read(min(whole, size - offset) - len(data))
         return [Stored(payload, Position(number, offset + end)) for payload, end in frames(data)]
@@ -127,11 +125,12 @@ class SpoolLog:
         Raises:
             OSError: That could not be written down; it is as before.
         """
-        number, offset = position
-        while number in self._sizes and offset >= self._sizes[number]:
-            number, offset = self._after(number), _BEGIN
-        self._write_position(Position(number, offset))
-        self.head = Position(number, offset)
+        number, offset = self._seek(position)
+        # Behind the last record: its segment goes too, so that an empty spool takes no space.
+        done = offset >= self._sizes.get(number, 0)
+        head = Position(number + 1, _BEGIN) if done else Position(number, offset)
+        self._write_position(head)
+        self.head = head
         self._remove_drained()
 
     def refuse(self, payload: bytes) -> None:
@@ -163,8 +162,15 @@ class SpoolLog:
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:020}.log"
 
-    def _after(self, number: int) -> int:
-        return min((other for other in self._sizes if other > number), default=number + 1)
+    def _seek(self, position: Position) -> Position:
+        """The position, or where the next segment begins when it is at the end of one, or in one that is gone."""
+        number, offset = position
+        while offset >= self._sizes.get(number, 0):
+            later = [other for other in self._sizes if other > number]
+            if not later:
+                break
+            number, offset = min(later), _BEGIN
+        return Position(number, offset)
 
     def _writable(self) -> int:
         """The number of the open segment, a new one where the last is full or was not begun by this process."""

@@ -57,7 +57,8 @@ class Kept(Head, kw_only=True):
 encode = msgspec.msgpack.Encoder().encode
 read_head = msgspec.msgpack.Decoder(Head).decode
 read_kept = msgspec.msgpack.Decoder(Kept).decode
-"""Raises `msgspec.MsgspecError` for what is no record of this version."""
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What both raise for what is no record of this version."""
 
 
 def keep(submission: Submission, serial: int) -> Kept:

@@ -15,13 +15,12 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-import msgspec
 import structlog
 
 from gateway.batch import Submission
 from gateway.spool.framing import frame
 from gateway.spool.log import Position, SpoolLog
-from gateway.spool.record import Head, Kept, encode, keep, read_head, read_kept
+from gateway.spool.record import UNREADABLE, Head, Kept, encode, keep, read_head, read_kept
 from mesh.clock import Clock, SystemClock
 from mesh.errors import Overloaded, StorageUnavailable
 
@@ -85,6 +84,7 @@ class Spool:
         self._queue: list[_Write] = []
         self._queued_bytes = 0
         self._flushing: asyncio.Task[None] | None = None
+        self._last: asyncio.Future[None] | None = None
         self._cursor = log.head
         self._oldest_ns = 0
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -138,8 +138,8 @@ class Spool:
     def put(self, submission: Submission) -> tuple[int, asyncio.Future[None]]:
         """Keep a request behind all others: its serial, and the future that resolves once it is on disk.
 
-        The future fails with `StorageUnavailable` when that failed; nothing of the request is kept then. Giving it up
-        takes nothing back.
+        The future fails with `StorageUnavailable` when that failed; nothing of the request is kept then. It is not to
+        be cancelled: shield it from those who may go away.
 
         Raises:
             Overloaded: The spool is full, or what waits in it is too old.
@@ -152,6 +152,7 @@ class Spool:
                 "the spool holds as much as it may; send the same events again", retry_after_seconds=_FULL_SECONDS
             )
         self._queue.append(write)
+        self._last = write.done
         self._queued_bytes += len(write.data)
         self._enter(kept)
         if self._flushing is None:
@@ -159,9 +160,9 @@ class Spool:
         return serial, write.done
 
     async def settled(self) -> None:
-        """Return when nothing is on its way to disk."""
-        while self._flushing is not None:
-            await asyncio.wait({self._flushing})
+        """Return when all that was put before is on disk, or has failed."""
+        if self._last is not None:
+            await asyncio.wait({self._last})
 
     async def read(self, most_events: int, most_bytes: int) -> list[Waiting]:
         """The next records that were not read yet, in order; one that alone exceeds the bounds is alone.
@@ -176,7 +177,7 @@ class Spool:
         for payload, end in await self._do(lambda: self._log.read(self._cursor, most_bytes)):
             try:
                 kept = read_kept(payload)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 if found:
                     break
                 await self._refuse(payload, f"it cannot be read: {error}")
@@ -215,7 +216,8 @@ class Spool:
 
     async def close(self) -> None:
         """Write what is on its way, and let go of the files."""
-        await self.settled()
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
         await self._run(self._log.close)
         self._thread.shutdown()
 
@@ -241,18 +243,16 @@ class Spool:
             else:
                 self._failing = False
                 for write in group:
-                    if not write.done.done():
-                        write.done.set_result(None)
+                    write.done.set_result(None)
             self._queued_bytes -= sum(len(write.data) for write in group)
         self._flushing = None
 
     def _fail(self, group: list[_Write]) -> None:
         for write in group:
             self._leave(write.head)
-            if not write.done.done():
-                write.done.set_exception(StorageUnavailable("the spool cannot be written; send the same events again"))
-                # Whoever waited may have gone: then nobody asks.
-                write.done.exception()
+            write.done.set_exception(StorageUnavailable("the spool cannot be written; send the same events again"))
+            # Whoever waited may have gone: then nobody asks.
+            write.done.exception()
 
     def _tell(self, error: Exception) -> None:
         if not self._failing:
@@ -289,6 +289,6 @@ def _heads(log: SpoolLog) -> Iterator[Head]:
         for payload, position in stored:  # noqa: B007 - the last position is where to go on
             try:
                 yield read_head(payload)
-            except msgspec.MsgspecError:
+            except UNREADABLE:
                 # It is not counted, and set aside when its turn comes.
                 continue
