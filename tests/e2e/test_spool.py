@@ -89,7 +89,7 @@ def _spooled(mesh: RunningMesh) -> int:
 def _await_drained(mesh: RunningMesh) -> None:
     def drained() -> bool:
         spool = mesh.edge.get("/readyz").json["spool"]
-        return spool["state"] == "open" and spool["events"] == 0
+        return bool(spool["state"] == "open" and spool["events"] == 0)
 
     assert eventually(drained, bool, 60.0), mesh.edge.get("/readyz").body
 
@@ -161,6 +161,7 @@ def test_a_killed_gateway_keeps_what_it_deferred(kafka: LocalKafka, mesh: Runnin
     data, ids = tmp_path / "gateway", [new_id() for _ in range(30)]
     refuser, refused, known = new_id(), new_id(), new_id()
     assert mesh.edge.post({"type": "page", "anonymousId": refuser, "messageId": known}).verdicts == ["accepted"]
+    profile = mesh.events.one(known).message.profile_id
     with gateway(mesh, data, CLEW_SPOOL_MIB="16", CLEW_SPOOL_PATIENCE_SECONDS="5") as first:
         assert first.send(*ids[:10]).verdicts == ["accepted"] * 10
         kafka.stop()
@@ -171,7 +172,7 @@ def test_a_killed_gateway_keeps_what_it_deferred(kafka: LocalKafka, mesh: Runnin
         answer = first.ledger()
         assert (answer.balanced, answer.in_flight, answer.deferred) == (True, 21, 21)
         first.kill()
-    _deny_everything(mesh, mesh.events.one(known).message.profile_id)
+    _deny_everything(mesh, profile)
     kafka.start()
     with gateway(mesh, data, CLEW_SPOOL_MIB="16") as second:
         # A client that had no answer for sure sends again.
