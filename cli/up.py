@@ -59,7 +59,8 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
         if not options.kafka:
             say(_MEMORY_ONLY)
         elif problem := await asyncio.to_thread(kafka_problem, options.kafka):
-            say(f"Kafka: {problem}; until it does, events are refused with 503, and SDKs send them again")
+            meanwhile = "kept in the spool" if options.spool_mib else "refused with 503, and SDKs send them again"
+            say(f"Kafka: {problem}; until it does, events are {meanwhile}")
         _announce(mesh, as_json=as_json)
         await _watch(mesh, stop, console, notices)
         sys.stderr.write("draining: taking no more requests, finishing those under way\n")

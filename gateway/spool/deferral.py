@@ -118,10 +118,7 @@ class Deferral:
             if attempt.refused is not None:
                 raise attempt.refused
             assert attempt.stored is not None  # noqa: S101 - shutting has set one of the two for every attempt
-            serial, stored = attempt.stored
-            if submission.produced:
-                # Handed over between being kept and being taken out of the pipeline.
-                self._spool.produced.add(serial)
+            _, stored = attempt.stored
         else:
             _, stored = self._spool.put(submission)
         await asyncio.shield(stored)
@@ -142,6 +139,9 @@ class Deferral:
             self.shut("no answer in time")
         finally:
             del self._attempts[submission]
+            if attempt.stored is not None and submission.produced:
+                # Maybe handed over between being kept and being taken out of the pipeline.
+                self._spool.produced.add(attempt.stored[0])
         return attempt
 
     async def _may_pass(self) -> bool:

@@ -114,12 +114,12 @@ class Drain:
 
     async def _drain(self) -> None:
         """Release everything, at first a single request to see whether that works, and open the way at the end."""
-        await self._next(most_events=1)
-        await self._release()
+        await self._next()
+        await self._finish(self._start(only_first=True))
         while not await self._is_last():
             self._deferral.recovering()
-            await self._next(MAX_EVENTS)
-            await self._release()
+            await self._next()
+            await self._finish(self._start(only_first=self._alone))
         released = self._start()
         # They begin in this turn of the loop, and so are in the pipeline before anything that is let go now.
         await asyncio.sleep(0)
@@ -136,15 +136,15 @@ class Drain:
             self._take(batch)
         return sum(waiting.kept.count for waiting in self._batch) >= self._spool.events
 
-    async def _next(self, most_events: int) -> None:
+    async def _next(self) -> None:
         """Read the next batch, unless something of the last one is left."""
         if self._batch:
             return
-        self._take(await self._spool.read(most_events, MAX_BYTES))
+        self._take(await self._spool.read(MAX_EVENTS, MAX_BYTES))
         if not self._batch and self._spool.events:
             # What there is was still on its way to disk.
             await self._spool.settled()
-            self._take(await self._spool.read(most_events, MAX_BYTES))
+            self._take(await self._spool.read(MAX_EVENTS, MAX_BYTES))
 
     def _take(self, batch: list[Waiting]) -> None:
         for waiting in batch:
@@ -153,12 +153,9 @@ class Drain:
                 self._doubtful -= waiting.kept.count
         self._batch.extend(batch)
 
-    async def _release(self) -> None:
-        await self._finish(self._start())
-
-    def _start(self) -> "dict[asyncio.Task[None], Waiting]":
+    def _start(self, *, only_first: bool = False) -> "dict[asyncio.Task[None], Waiting]":
         loop = asyncio.get_running_loop()
-        batch = list(self._batch)[:1] if self._alone else self._batch
+        batch = list(self._batch)[:1] if only_first else self._batch
         return {loop.create_task(self._carry(waiting)): waiting for waiting in batch}
 
     async def _finish(self, released: "dict[asyncio.Task[None], Waiting]") -> None:

@@ -1,6 +1,7 @@
 """Store and forward: an outage of whatever is behind is answered 200, and afterwards all is as if it had not been."""
 
 import asyncio
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
@@ -12,7 +13,10 @@ from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1.identifier_pb2 import Assurance
 from gateway.claims.sqlite import SqliteClaims
+from gateway.http.message import Headers, Request
+from gateway.http.router import Router
 from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
+from gateway.routes.health import add_health_routes
 from gateway.spool.deferral import State
 from gateway.spool.log import read_refused
 from gateway.spool.record import release
@@ -280,6 +284,19 @@ async def test_a_crash_while_it_drains_doubles_nothing(tmp_path: Path) -> None:
         assert stage.published() == [f"m-{number}" for number in range(5)]
         assert await ledger(stage) == {RECEIVED: 5, PUBLISHED: 5}
         assert door.counts() == {"received": 5, "accepted": 5}
+
+
+async def test_probes_tell_how_it_stands(door: Door) -> None:
+    """A gateway with a spool that is not full takes events, whatever is down."""
+    router = Router()
+    add_health_routes(router, lambda: ["identity"], door.forward.status)
+    await shut(door)
+    probe = Request("GET", "/readyz", "", Headers([]), b"", "", 0)
+    answer = await router.handle(probe)
+    told = json.loads(answer.body)
+    assert (answer.status, told["status"], told["missing"]) == (200, "ready", ["identity"])
+    assert (told["spool"]["state"], told["spool"]["events"], told["spool"]["full"]) == ("shut", 1, False)
+    assert told["spool"]["bytes"] > 0
 
 
 async def test_a_client_that_goes_away_takes_nothing_back(door: Door) -> None:
