@@ -69,7 +69,7 @@ class Drain:
         self._batch: deque[Waiting] = deque()
         """Read and not done, in order: what is left of a batch that failed."""
         # An earlier run may have been in the middle of a batch: what of it is on the topic may be this spool's own.
-        self._doubtful = MAX_EVENTS if spool.events else 0
+        self._doubtful = min(spool.events, MAX_EVENTS)
         self._alone = False
         self._task: asyncio.Task[None] | None = None
         for (_, source), count in spool.by_source().items():

@@ -20,7 +20,7 @@ from mesh.bus.memory import MemoryBus
 from tests.gateway.scripted import SOURCE, Stage, running_stage, trace_of
 from tests.mesh.rpc import eventually
 
-ACCEPTED, DUPLICATE, REJECTED, FILTERED, DEFERRED = (
+ACCEPTED, DUPLICATED, REJECTED, FILTERED, DEFERRED = (
     Verdict.VERDICT_ACCEPTED,
     Verdict.VERDICT_DUPLICATE,
     Verdict.VERDICT_REJECTED,
