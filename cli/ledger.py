@@ -99,7 +99,8 @@ def show(answer: GetLedgerResponse, console: Console) -> None:
         table.add_row(*_row(entry, rejected, filtered, timed=timed))
     console.print(table)
     verdict = "balanced" if answer.balanced else "[red]does not add up: a fault of clew's, please report it[/red]"
-    console.print(f"\nin flight {answer.in_flight}   {verdict}")
+    deferred = f", {answer.deferred:,} of them deferred" if answer.deferred else ""
+    console.print(f"\nin flight {answer.in_flight:,}{deferred}   {verdict}")
     if answer.truncated:
         console.print("not all is shown: ask for less with --since or --source")
 

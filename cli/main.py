@@ -58,6 +58,15 @@ def up(
             help="A PostgreSQL that gateways share, postgresql://...; without it SQLite in the data directory.",
         ),
     ] = "",
+    spool: Annotated[
+        int,
+        typer.Option(
+            metavar="MIB",
+            min=0,
+            envvar="CLEW_SPOOL_MIB",
+            help="MiB of events to keep on disk, answered 200, while Kafka or a service is down; 0: answer 503.",
+        ),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one line of JSON.")] = False,
 ) -> None:
     """Start the mesh and keep it running until Ctrl-C.
@@ -67,7 +76,7 @@ def up(
     from cli.running import MeshOptions
     from cli.up import up as run
 
-    raise typer.Exit(run(MeshOptions(data_dir, http_port, http_host, kafka, database), as_json=as_json))
+    raise typer.Exit(run(MeshOptions(data_dir, http_port, http_host, kafka, database, spool), as_json=as_json))
 
 
 @app.command()
@@ -98,7 +107,7 @@ def tail(
         bool, typer.Option("--edge", help="At the gateway: every stage's verdict and the trace; personal data hidden.")
     ] = False,
     verdict: Annotated[
-        str, typer.Option(help="With --edge, only: accepted, duplicate, rejected, filtered, unanswered.")
+        str, typer.Option(help="With --edge, only: accepted, duplicate, rejected, filtered, deferred, unanswered.")
     ] = "",
 ) -> None:
     """Show decoded events, good and failed, as they come: from Kafka, or with --edge while the gateway handles them."""

@@ -32,6 +32,7 @@ class MeshOptions:
     http_host: str = "127.0.0.1"
     kafka: str = ""
     database: str = ""
+    spool_mib: int = 0
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ class Mesh:
         if name == "gateway":
             env |= {f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES}
             env |= {"CLEW_KAFKA": kafka, "CLEW_SOURCES_FILE": str(layout.sources)}
-            env |= {"CLEW_DATABASE": self.options.database}
+            env |= {"CLEW_DATABASE": self.options.database, "CLEW_SPOOL_MIB": str(self.options.spool_mib)}
             env |= {"CLEW_HTTP_HOST": http[0], "CLEW_HTTP_PORT": str(http[1])}
         return env
 

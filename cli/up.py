@@ -22,7 +22,7 @@ from cli.running import Mesh, MeshOptions
 
 _REFRESH_SECONDS = 1.0
 _PLAIN_EVERY = 10
-_COUNTS = ("received", "accepted", "duplicate", "rejected", "filtered", "unanswered", "in_flight")
+_COUNTS = ("received", "accepted", "duplicate", "rejected", "filtered", "deferred", "unanswered", "in_flight")
 _MEMORY_ONLY = (
     "The embedded broker keeps events in memory only: they are gone when it stops. Use --kafka HOST:PORT to keep them."
 )
@@ -59,7 +59,8 @@ async def _run(options: MeshOptions, *, as_json: bool) -> int:
         if not options.kafka:
             say(_MEMORY_ONLY)
         elif problem := await asyncio.to_thread(kafka_problem, options.kafka):
-            say(f"Kafka: {problem}; until it does, events are refused with 503, and SDKs send them again")
+            meanwhile = "kept in the spool" if options.spool_mib else "refused with 503, and SDKs send them again"
+            say(f"Kafka: {problem}; until it does, events are {meanwhile}")
         _announce(mesh, as_json=as_json)
         await _watch(mesh, stop, console, notices)
         sys.stderr.write("draining: taking no more requests, finishing those under way\n")

@@ -49,6 +49,12 @@ class Submission(Struct, eq=False):
     proven: frozenset[int] = frozenset()
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     error: ClewError | None = None
+    produced: bool = False
+    """Whether records of it were handed to Kafka."""
+    spooled: bool = False
+    """Whether the spool has it: then its events are in flight there, and not in the claims."""
+    again: bool = False
+    """Whether it comes out of the spool after records of it were handed to Kafka: what is on the topic is its own."""
     notes: dict[int, Notes] | None = None
     """What the stages found out about each event, by its index; None: nobody watches."""
 

@@ -12,8 +12,8 @@ from gateway.decode.types import DecodedRequest
 from gateway.http.message import Pair
 from gateway.limits.limiter import Limiter
 from gateway.limits.share import weight
-from gateway.pipeline import Pipeline
 from gateway.sources import Source
+from gateway.spool.deferral import Carrier
 from gateway.stats import Stats
 from gateway.tap import Tap
 from mesh.errors import ClewError
@@ -22,13 +22,16 @@ _NOBODY: frozenset[int] = frozenset()
 
 
 class Collector:
-    """Admits requests and carries them through the pipeline within the edge's time budget (seconds)."""
+    """Admits requests and carries them through the pipeline within the edge's time budget (seconds).
+
+    Where a spool is asked for, what stands before the pipeline takes its place (`gateway/spool/deferral.py`).
+    """
 
     def __init__(
         self,
         admission: Admission,
         limiter: Limiter,
-        pipeline: Pipeline,
+        pipeline: Carrier,
         stats: Stats,
         *,
         request_seconds: float,

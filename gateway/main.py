@@ -29,7 +29,7 @@ from gateway.http.message import Handler
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
 from gateway.ledger.gauges import add_gauges
-from gateway.ledger.service import LedgerServicer
+from gateway.ledger.service import LedgerServicer, nothing
 from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
 from gateway.routes.admin import stats_handler
@@ -41,6 +41,10 @@ from gateway.routes.registry import add_registry_routes, contracts_registry
 from gateway.routes.rpcs import OWN_SERVICES, OwnRpcs, rpc_transcoder
 from gateway.settings import GatewaySettings
 from gateway.sources import Sources
+from gateway.spool.forward import Forward, open_spool
+from gateway.spool.forward import add_gauges as add_spool_gauges
+from gateway.spool.settings import SpoolSettings
+from gateway.spool.spool import Spool
 from gateway.stats import Stats
 from gateway.tap import Tap
 from gateway.tokens import token_verifiers
@@ -80,6 +84,7 @@ class Gateway:
     bus: Bus
     tap: Tap
     http_limits: HttpLimits
+    forward: Forward | None
 
     @classmethod
     def build(
@@ -89,8 +94,11 @@ class Gateway:
         store: ClaimStore,
         kafka: tuple[Bus, Tail, EndReader],
         telemetry: Telemetry,
+        *,
+        spool: Spool | None = None,
+        patience_seconds: float = 0.0,
     ) -> "Gateway":
-        """Make the objects; nothing is bound yet."""
+        """Make the objects; nothing is bound yet. Patience is that of a spool, where there is one."""
         registry = contracts_registry()
         bus, tail, ends = kafka
         upstreams = Upstreams.open(
@@ -110,8 +118,22 @@ class Gateway:
         schema_id = registry.schema_id(ProfileChanged.DESCRIPTOR.full_name)
         aliases = Aliases(bus, ends, schema_id=schema_id, origin=store.owner)
         pipeline = Pipeline(upstreams, claims, aliases, encoder, telemetry.tracer, tap=tap)
+        forward: Forward | None = None
+        if spool:
+            forward = Forward(
+                spool,
+                pipeline,
+                bus,
+                lambda: claims.settled,
+                patience_seconds=patience_seconds,
+                request_seconds=settings.request_seconds,
+                stats=stats,
+                tap=tap,
+            )
+            add_spool_gauges(telemetry.meter, spool)
         limiter = Limiter(telemetry.meter, settings.default_limits, settings.bounds)
-        collector = Collector(admission, limiter, pipeline, stats, request_seconds=settings.request_seconds, tap=tap)
+        carrier = forward.carrier if forward else pipeline
+        collector = Collector(admission, limiter, carrier, stats, request_seconds=settings.request_seconds, tap=tap)
         router = Router()
         for path in PATHS:
             handler = collect_handler(collector, telemetry.tracer, path, trust_forwarded=settings.trust_forwarded)
@@ -119,7 +141,11 @@ class Gateway:
         router.add("GET", "/v1/admin/stats", stats_handler(admission, stats))
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
-        add_health_routes(router, lambda: [*upstreams.not_ready(), *(() if claims.recovered else ("kafka",))])
+        add_health_routes(
+            router,
+            lambda: [*upstreams.not_ready(), *(() if claims.recovered else ("kafka",))],
+            forward.status if forward else None,
+        )
         add_gauges(telemetry.meter, claims)
         add_docs_routes(router)
         clock = SystemClock()
@@ -127,7 +153,7 @@ class Gateway:
             collector=collector,
             sources=SourceServicer(directory, admission, clock),
             debug=EdgeDebugServicer(tap, admission, clock),
-            ledger=LedgerServicer(admission, claims),
+            ledger=LedgerServicer(admission, claims, spool.waiting if spool else nothing),
         )
         transcoder = rpc_transcoder(admission, upstreams, own, telemetry.tracer, settings)
         router.serve_templates(transcoder.find)
@@ -143,6 +169,7 @@ class Gateway:
             bus=bus,
             tap=tap,
             http_limits=settings.http_limits,
+            forward=forward,
         )
 
     def http_server(self) -> HttpServer:
@@ -152,12 +179,16 @@ class Gateway:
         return HttpServer(handler, self.http_limits, decorate=cors.decorate)
 
     async def drain(self) -> None:
-        """Finish what was taken, then let go of Kafka and the services."""
+        """Finish what was taken, then let go of Kafka and the services. What is in the spool stays for the next run."""
+        if self.forward:
+            await self.forward.stop()
         await self.pipeline.drain()
         await self.bus.close()
         self.transcoder.close()
         await self.recovery.close()
         await self.claims.close()
+        if self.forward:
+            await self.forward.close()
         await self.upstreams.close()
 
 
@@ -169,12 +200,21 @@ async def serve() -> None:
     # Before anything connects: what is wrong with a file shall not be told after what is wrong with the network.
     sources = Sources.load(settings.sources_file)
     claims_settings, kafka = read_settings(ClaimsSettings), read_settings(KafkaSettings)
+    spool_settings = read_settings(SpoolSettings)
     directory = Directory(
         sources, await open_source_store(claims_settings.database, server_settings.data_dir), SystemClock()
     )
     store = await open_store(claims_settings, server_settings.data_dir)
-    kafka_doors = (KafkaBus(kafka), KafkaTail(kafka), KafkaEnds(kafka))
-    gateway = Gateway.build(settings, directory, store, kafka_doors, telemetry)
+    spool = await open_spool(spool_settings, server_settings.data_dir)
+    gateway = Gateway.build(
+        settings,
+        directory,
+        store,
+        (KafkaBus(kafka), KafkaTail(kafka), KafkaEnds(kafka)),
+        telemetry,
+        spool=spool,
+        patience_seconds=spool_settings.patience_seconds,
+    )
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)
     gateway.rpcs.register(server.server, SystemClock())
@@ -195,6 +235,8 @@ async def serve() -> None:
 async def _connect(gateway: Gateway) -> None:
     """Wait for what is behind, a bounded time: a gateway whose services are down serves too, and answers 503."""
     gateway.recovery.start()
+    if gateway.forward:
+        gateway.forward.start()
     results = await asyncio.gather(
         gateway.upstreams.wait_ready(_UPSTREAM_SECONDS),
         gateway.recovery.wait_begun(_UPSTREAM_SECONDS),

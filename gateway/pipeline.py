@@ -233,6 +233,8 @@ class Pipeline:
             # What is left to do, to count it or to wait for another copy, must not hold up the next batch.
             release()
             return
+        for owner in owners:
+            owner.produced = True
         with self._publish_span(len(records)):
             delivery = self._claims.produce(batch.claimed, batch.allowed, records)
             self._aliases.follow(delivery)

@@ -1,13 +1,14 @@
 """What became of all events since the process started.
 
-received = published + duplicate + rejected + filtered + unanswered + in flight.
+received = published + duplicate + rejected + filtered + deferred + unanswered + in flight. An event that waits in the
+spool is deferred until it is released, and then what became of it.
 """
 
 from collections import Counter
 
 from opentelemetry.metrics import Meter
 
-from clew.collector.v1.collector_service_pb2 import FilterReason, Verdict
+from clew.collector.v1.collector_service_pb2 import VERDICT_DEFERRED, FilterReason, Verdict
 from clew.event.v1.failed_event_pb2 import FailureReason
 from gateway.batch import Outcome, Submission
 
@@ -17,7 +18,7 @@ _FILTERS = {number: name.removeprefix("FILTER_REASON_").lower() for name, number
 
 
 def verdict_name(outcome: Outcome) -> str:
-    """The verdict as tools read it: `accepted`, `duplicate`, `rejected` or `filtered`."""
+    """The verdict as tools read it: `accepted`, `duplicate`, `rejected`, `filtered` or `deferred`."""
     return _VERDICTS[outcome.verdict]
 
 
@@ -28,9 +29,13 @@ def reason_name(outcome: Outcome) -> str:
     return _FILTERS[outcome.filter_reason] if outcome.filter_reason else ""
 
 
+_TOTALS = ("accepted", "duplicate", "rejected", "filtered", "deferred", "unanswered")
 _Fate = tuple[Verdict.ValueType, FailureReason.ValueType, FilterReason.ValueType]
 """An outcome without its message id and detail; in a key None stands for events that were not answered."""
 _Key = tuple[str, _Fate | None]
+
+
+_DEFERRED: _Fate = Outcome("", VERDICT_DEFERRED)[1:4]
 
 
 class _Row:
@@ -69,8 +74,25 @@ class Stats:
 
     def end(self, submission: Submission) -> None:
         """A request's events have left the pipeline, with an outcome each or with none."""
+        self.in_flight -= submission.count
+        self._add_outcomes(submission)
+
+    def recovered(self, source: str, count: int) -> None:
+        """Events wait in the spool that an earlier run has put there; they were measured then."""
+        self._row((source, _DEFERRED)).count += count
+
+    def released(self, submission: Submission) -> None:
+        """A request's events have left the spool with an outcome each."""
+        self._row((submission.source.name, _DEFERRED)).count -= submission.count
+        self._add_outcomes(submission)
+
+    def set_aside(self, source: str, count: int) -> None:
+        """Events have left the spool without an outcome: they cannot be published."""
+        self._row((source, _DEFERRED)).count -= count
+        self._add((source, None), count)
+
+    def _add_outcomes(self, submission: Submission) -> None:
         count, outcomes, source = submission.count, submission.outcomes, submission.source.name
-        self.in_flight -= count
         if submission.error is not None or len(outcomes) != count:
             self._add((source, None), count)
         elif count == 1:
@@ -80,10 +102,14 @@ class Stats:
             for fate, number in Counter(outcome[1:4] for outcome in outcomes.values()).items():
                 self._add((source, fate), number)
 
-    def _add(self, key: _Key, count: int) -> None:
+    def _row(self, key: _Key) -> _Row:
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = _Row(*key)
+        return row
+
+    def _add(self, key: _Key, count: int) -> None:
+        row = self._row(key)
         row.count += count
         self._events.add(count, row.attributes)
 
@@ -97,7 +123,7 @@ class Stats:
         received = sum(totals.values()) + self.in_flight
         return {
             "received": received,
-            **{name: totals[name] for name in ("accepted", "duplicate", "rejected", "filtered", "unanswered")},
+            **{name: totals[name] for name in _TOTALS},
             "in_flight": self.in_flight,
             "requests": self.requests,
             "by_source": rows,

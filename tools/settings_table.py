@@ -10,6 +10,7 @@ from consent_svc.settings import ConsentSettings
 from enrich_svc.settings import EnrichSettings
 from gateway.claims.settings import ClaimsSettings
 from gateway.settings import GatewaySettings
+from gateway.spool.settings import SpoolSettings
 from identity_svc.settings import IdentitySettings
 from mesh.bus.embedded import EmbeddedSettings
 from mesh.bus.kafka_client import KafkaSettings
@@ -24,6 +25,7 @@ SECTIONS: tuple[tuple[str, type], ...] = (
     ("Gateway", GatewaySettings),
     ("Gateway: messages and ledger", ClaimsSettings),
     ("Gateway: Kafka", KafkaSettings),
+    ("Gateway: store and forward", SpoolSettings),
     ("identity_svc", IdentitySettings),
     ("consent_svc", ConsentSettings),
     ("enrich_svc", EnrichSettings),

@@ -7,6 +7,7 @@ from msgspec import json
 
 from clew.admin.v1 import edge_debug_service_pb2 as messages
 from clew.collector.v1.collector_service_pb2 import (
+    VERDICT_DEFERRED,
     VERDICT_DUPLICATE,
     VERDICT_FILTERED,
     VERDICT_REJECTED,
@@ -58,6 +59,9 @@ def stages_of(seen: Seen) -> list[messages.StageVerdict]:
         stages = [*_passed(stop.stage), stop]
         # It had its verdict, and then that could not be kept or told.
         return stages if seen.answered else [*stages, _failure(seen, _Stage.STAGE_PUBLISH)]
+    if seen.verdict == VERDICT_DEFERRED:
+        # It is shown again, with its other verdict, when it is released.
+        return _passed(_last_reached(seen))
     if seen.answered:
         return [*_passed(_Stage.STAGE_PUBLISH), messages.StageVerdict(stage=_Stage.STAGE_PUBLISH, status=_PASSED)]
     last = _last_reached(seen)

@@ -34,6 +34,11 @@ class Request(Protocol):
         """When it was received, in Unix nanoseconds."""
         ...
 
+    @property
+    def spooled(self) -> bool:
+        """Whether the spool counts its events as in flight."""
+        ...
+
 
 class Claim:
     """A batch's keys. One object a batch: nothing here is made for a single event.

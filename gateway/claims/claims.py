@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Final
 
-from clew.collector.v1.collector_service_pb2 import VERDICT_DUPLICATE
+from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED, VERDICT_DUPLICATE
 from gateway.batch import Admitted, Allowed, Claimed, Follower, Outcome, Owned, Submission
 from gateway.claims.claim import Claim
 from gateway.claims.counting import count_records
@@ -224,6 +224,11 @@ class Claims:
         # A copy: measurements are taken on a thread of their own.
         return sum(_count(claim, workspace, source) for claim in list(self._undecided))
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what became of everything that was claimed here."""
+        return not self._undecided
+
     def settle(self, claim: Claim, stored: Callable[[bytes], bool]) -> None:
         """The topic has told which of a claim's unknown records it holds."""
         unknown, claim.unknown = claim.unknown, []
@@ -353,6 +358,10 @@ def _add_rejected(claim: Claim, submissions: list[Submission]) -> None:
 
 def _settle_duplicate(claimed: Claimed, owned: Owned) -> None:
     event, submission = owned
+    if submission.again:
+        # Its own record, which was counted when Kafka acknowledged it or when the topic was read.
+        submission.outcomes[event.index] = Outcome(event.message_id, VERDICT_ACCEPTED)
+        return
     submission.outcomes[event.index] = Outcome(
         event.message_id, VERDICT_DUPLICATE, detail="an event with this message id is on the topic already"
     )
@@ -368,7 +377,10 @@ def _refuse(owned: Owned) -> None:
 def _count(claim: Claim, workspace: str, source: str) -> int:
     """How many of a claim's events, or records, are not decided, of one source or of all."""
     indices = claim.unknown or range(len(claim.requests))
-    if not workspace:
-        return len(indices)
-    sources = (claim.requests[index].source for index in indices)
-    return sum(each.workspace == workspace and (not source or each.name == source) for each in sources)
+    requests = (claim.requests[index] for index in indices)
+    # What the spool has is counted there.
+    return sum(
+        workspace in {"", each.source.workspace} and source in {"", each.source.name}
+        for each in requests
+        if not each.spooled
+    )

@@ -1,7 +1,7 @@
 """The ledger by rpc, for holders of the scope `clew.admin`."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -21,13 +21,22 @@ MAX_ENTRIES: Final = 50_000
 _MINUTE_SECONDS: Final = 60
 _LAST_MINUTE: Final = 1 << 40
 
+CountOf: TypeAlias = Callable[[str, str], int]
+"""Counts the events of a workspace and source that wait in the spool; empty names mean all."""
+
+
+def nothing(_workspace: str, _source: str) -> int:
+    """Nothing waits where there is no spool."""
+    return 0
+
 
 class LedgerServicer(LedgerServiceServicer):
     """Reads the ledger."""
 
-    def __init__(self, admission: Admission, claims: Claims) -> None:
+    def __init__(self, admission: Admission, claims: Claims, deferred: CountOf = nothing) -> None:
         self._admission = admission
         self._claims = claims
+        self._deferred = deferred
 
     async def GetLedger(self, request: GetLedgerRequest, context: Caller) -> GetLedgerResponse:  # noqa: N802, D102
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -43,9 +52,11 @@ class LedgerServicer(LedgerServiceServicer):
             )
         )
         entries = ledger_entries(tally)
+        deferred = self._deferred(request.workspace, request.source)
         return GetLedgerResponse(
             entries=entries[:MAX_ENTRIES],
-            in_flight=self._claims.in_flight(request.workspace, request.source),
+            in_flight=self._claims.in_flight(request.workspace, request.source) + deferred,
+            deferred=deferred,
             balanced=all(is_balanced(entry) for entry in entries),
             truncated=len(entries) > MAX_ENTRIES,
         )

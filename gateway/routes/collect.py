@@ -35,10 +35,10 @@ PATHS: dict[str, EventType.ValueType | None] = {
 }
 """Every path that takes events, with the call that it stands for; None takes any. The short ones are analytics.js's."""
 
-_VERDICTS = ("accepted", "duplicate", "rejected", "filtered")
+_VERDICTS = ("accepted", "duplicate", "rejected", "filtered", "deferred")
 # Most answers of a busy edge are this one.
 _ACCEPTED = (
-    b'{"success":true,"accepted":1,"duplicate":0,"rejected":0,"filtered":0,'
+    b'{"success":true,"accepted":1,"duplicate":0,"rejected":0,"filtered":0,"deferred":0,'
     b'"events":[{"messageId":%s,"verdict":"accepted"}]}'
 )
 _text = msgspec.json.Encoder().encode

@@ -9,12 +9,15 @@ _UNAVAILABLE = 503
 _NO_STORE = (("cache-control", "no-store"),)
 
 
-def add_health_routes(router: Router, not_ready: Callable[[], list[str]]) -> None:
+def add_health_routes(
+    router: Router, not_ready: Callable[[], list[str]], spool: Callable[[], dict[str, object]] | None = None
+) -> None:
     """Add `GET /healthz` and `GET /readyz`.
 
     Args:
         router: Where they are added.
-        not_ready: What keeps events from being taken, each in a few words; empty when nothing does.
+        not_ready: What keeps events from being published, each in a few words; empty when nothing does.
+        spool: How the spool stands; None: there is none. While it is not full events are taken in any case.
     """
 
     async def healthz(_: Request) -> Response:
@@ -22,10 +25,14 @@ def add_health_routes(router: Router, not_ready: Callable[[], list[str]]) -> Non
 
     async def readyz(_: Request) -> Response:
         missing = not_ready()
-        if missing:
+        more: dict[str, object] = {"missing": missing} if missing else {}
+        kept = None
+        if spool is not None:
+            kept = more["spool"] = spool()
+        if missing and (kept is None or kept["full"]):
             headers = (*_NO_STORE, ("retry-after", "1"))
-            return json_response(_UNAVAILABLE, {"status": "not ready", "missing": missing}, headers=headers)
-        return json_response(200, {"status": "ready"}, headers=_NO_STORE)
+            return json_response(_UNAVAILABLE, {"status": "not ready", **more}, headers=headers)
+        return json_response(200, {"status": "ready", **more}, headers=_NO_STORE)
 
     router.add("GET", "/healthz", healthz)
     router.add("GET", "/readyz", readyz)

@@ -20,7 +20,7 @@ _WORDS: Final = {
     "group": "which group somebody belongs to",
     "alias": "that two ids are one person",
 }
-_VERDICTS: Final = ("accepted", "duplicate", "rejected", "filtered")
+_VERDICTS: Final = ("accepted", "duplicate", "rejected", "filtered", "deferred")
 _COLLECT: Final = (
     "The Segment HTTP API, as unmodified SDKs send it, gzip or not. 200 for every body that can be read: what is wrong "
     "with single events stands in the answer. Anything else promises nothing: send again with the same message ids."

@@ -30,7 +30,7 @@ from clew.options.v1 import privacy_pb2 as clew_dot_options_dot_v1_dot_privacy__
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)clew/collector/v1/collector_service.proto\x12\x11\x63lew.collector.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x63lew/event/v1/event.proto\x1a clew/event/v1/failed_event.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\"`\n\x14\x43ollectEventsRequest\x12H\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.clew.event.v1.EventB\x1a\xbaH\r\x92\x01\n\x08\x01\x10\xc4\x13\"\x03\xd8\x01\x03\xea\xc7\x18\x06\x08\x04\x12\x02\x01\x02R\x06\x65vents\"_\n\x15\x43ollectEventsResponse\x12\x46\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1f.clew.collector.v1.EventVerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08verdicts\"\xbd\x02\n\x0c\x45ventVerdict\x12(\n\nmessage_id\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\tmessageId\x12?\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.clew.collector.v1.VerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07verdict\x12N\n\x0e\x66\x61ilure_reason\x18\x03 \x01(\x0e\x32\x1c.clew.event.v1.FailureReasonB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\rfailureReason\x12O\n\rfilter_reason\x18\x04 \x01(\x0e\x32\x1f.clew.collector.v1.FilterReasonB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0c\x66ilterReason\x12!\n\x06\x64\x65tail\x18\x05 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06\x64\x65tail*{\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x14\n\x10VERDICT_REJECTED\x10\x03\x12\x14\n\x10VERDICT_FILTERED\x10\x04*H\n\x0c\x46ilterReason\x12\x1d\n\x19\x46ILTER_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46ILTER_REASON_CONSENT\x10\x01\x32\x93\x01\n\x10\x43ollectorService\x12\x7f\n\rCollectEvents\x12\'.clew.collector.v1.CollectEventsRequest\x1a(.clew.collector.v1.CollectEventsResponse\"\x1b\xf2\xc7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/events:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)clew/collector/v1/collector_service.proto\x12\x11\x63lew.collector.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x63lew/event/v1/event.proto\x1a clew/event/v1/failed_event.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\"`\n\x14\x43ollectEventsRequest\x12H\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.clew.event.v1.EventB\x1a\xbaH\r\x92\x01\n\x08\x01\x10\xc4\x13\"\x03\xd8\x01\x03\xea\xc7\x18\x06\x08\x04\x12\x02\x01\x02R\x06\x65vents\"_\n\x15\x43ollectEventsResponse\x12\x46\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1f.clew.collector.v1.EventVerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08verdicts\"\xbd\x02\n\x0c\x45ventVerdict\x12(\n\nmessage_id\x18\x01 \x01(\tB\t\xea\xc7\x18\x05\x08\x02\x12\x01\x01R\tmessageId\x12?\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.clew.collector.v1.VerdictB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07verdict\x12N\n\x0e\x66\x61ilure_reason\x18\x03 \x01(\x0e\x32\x1c.clew.event.v1.FailureReasonB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\rfailureReason\x12O\n\rfilter_reason\x18\x04 \x01(\x0e\x32\x1f.clew.collector.v1.FilterReasonB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0c\x66ilterReason\x12!\n\x06\x64\x65tail\x18\x05 \x01(\tB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06\x64\x65tail*\x91\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x14\n\x10VERDICT_REJECTED\x10\x03\x12\x14\n\x10VERDICT_FILTERED\x10\x04\x12\x14\n\x10VERDICT_DEFERRED\x10\x05*H\n\x0c\x46ilterReason\x12\x1d\n\x19\x46ILTER_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46ILTER_REASON_CONSENT\x10\x01\x32\x93\x01\n\x10\x43ollectorService\x12\x7f\n\rCollectEvents\x12\'.clew.collector.v1.CollectEventsRequest\x1a(.clew.collector.v1.CollectEventsResponse\"\x1b\xf2\xc7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/events:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,16 +53,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTVERDICT'].fields_by_name['detail']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
   _globals['_COLLECTORSERVICE'].methods_by_name['CollectEvents']._loaded_options = None
   _globals['_COLLECTORSERVICE'].methods_by_name['CollectEvents']._serialized_options = b'\362\307\030\002\010\003\202\323\344\223\002\017\"\n/v1/events:\001*'
-  _globals['_VERDICT']._serialized_start=760
-  _globals['_VERDICT']._serialized_end=883
-  _globals['_FILTERREASON']._serialized_start=885
-  _globals['_FILTERREASON']._serialized_end=957
+  _globals['_VERDICT']._serialized_start=761
+  _globals['_VERDICT']._serialized_end=906
+  _globals['_FILTERREASON']._serialized_start=908
+  _globals['_FILTERREASON']._serialized_end=980
   _globals['_COLLECTEVENTSREQUEST']._serialized_start=245
   _globals['_COLLECTEVENTSREQUEST']._serialized_end=341
   _globals['_COLLECTEVENTSRESPONSE']._serialized_start=343
   _globals['_COLLECTEVENTSRESPONSE']._serialized_end=438
   _globals['_EVENTVERDICT']._serialized_start=441
   _globals['_EVENTVERDICT']._serialized_end=758
-  _globals['_COLLECTORSERVICE']._serialized_start=960
-  _globals['_COLLECTORSERVICE']._serialized_end=1107
+  _globals['_COLLECTORSERVICE']._serialized_start=983
+  _globals['_COLLECTORSERVICE']._serialized_end=1130
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,10 @@ class _VerdictEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueT
     """It is on the failed events topic, acknowledged."""
     VERDICT_FILTERED: _Verdict.ValueType  # 4
     """It was not kept, for a reason that is not a fault."""
+    VERDICT_DEFERRED: _Verdict.ValueType  # 5
+    """Kafka or a service is down: it is kept on the gateway's disk, synced, and is published, rejected or filtered afterwards, by the consent that
+    is true then. Do not send it again. Only with store-and-forward switched on.
+    """
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """Verdict is what became of an event."""
@@ -51,6 +55,10 @@ VERDICT_REJECTED: Verdict.ValueType  # 3
 """It is on the failed events topic, acknowledged."""
 VERDICT_FILTERED: Verdict.ValueType  # 4
 """It was not kept, for a reason that is not a fault."""
+VERDICT_DEFERRED: Verdict.ValueType  # 5
+"""Kafka or a service is down: it is kept on the gateway's disk, synced, and is published, rejected or filtered afterwards, by the consent that
+is true then. Do not send it again. Only with store-and-forward switched on.
+"""
 
 class _FilterReason:
     ValueType = typing.NewType("ValueType", builtins.int)

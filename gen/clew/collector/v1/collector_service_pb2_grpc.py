@@ -53,6 +53,7 @@ class CollectorServiceServicer:
     def CollectEvents(self, request, context):
         """CollectEvents takes up to 2,500 events of one source and returns when each accepted one is acknowledged by Kafka.
 
+        With store-and-forward switched on it also returns when they are kept on the gateway's disk, verdict `VERDICT_DEFERRED`.
         OK with a verdict per event: one bad event does not refuse the others. UNAVAILABLE: nothing is promised, send the same events with the
         same message ids again.
         """

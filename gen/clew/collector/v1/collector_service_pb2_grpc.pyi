@@ -39,6 +39,7 @@ class CollectorServiceStub:
     CollectEvents: grpc.UnaryUnaryMultiCallable[collector_service_pb2.CollectEventsRequest, collector_service_pb2.CollectEventsResponse]
     """CollectEvents takes up to 2,500 events of one source and returns when each accepted one is acknowledged by Kafka.
 
+    With store-and-forward switched on it also returns when they are kept on the gateway's disk, verdict `VERDICT_DEFERRED`.
     OK with a verdict per event: one bad event does not refuse the others. UNAVAILABLE: nothing is promised, send the same events with the
     same message ids again.
     """
@@ -54,6 +55,7 @@ class CollectorServiceAsyncStub(CollectorServiceStub):
     CollectEvents: aio.UnaryUnaryMultiCallable[collector_service_pb2.CollectEventsRequest, collector_service_pb2.CollectEventsResponse]  # type: ignore[assignment]
     """CollectEvents takes up to 2,500 events of one source and returns when each accepted one is acknowledged by Kafka.
 
+    With store-and-forward switched on it also returns when they are kept on the gateway's disk, verdict `VERDICT_DEFERRED`.
     OK with a verdict per event: one bad event does not refuse the others. UNAVAILABLE: nothing is promised, send the same events with the
     same message ids again.
     """
@@ -72,6 +74,7 @@ class CollectorServiceServicer(metaclass=abc_1.ABCMeta):
     ) -> typing.Union[collector_service_pb2.CollectEventsResponse, abc.Awaitable[collector_service_pb2.CollectEventsResponse]]:
         """CollectEvents takes up to 2,500 events of one source and returns when each accepted one is acknowledged by Kafka.
 
+        With store-and-forward switched on it also returns when they are kept on the gateway's disk, verdict `VERDICT_DEFERRED`.
         OK with a verdict per event: one bad event does not refuse the others. UNAVAILABLE: nothing is promised, send the same events with the
         same message ids again.
         """

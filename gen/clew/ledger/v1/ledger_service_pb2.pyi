@@ -94,12 +94,15 @@ class GetLedgerResponse(message.Message):
     IN_FLIGHT_FIELD_NUMBER: builtins.int
     BALANCED_FIELD_NUMBER: builtins.int
     TRUNCATED_FIELD_NUMBER: builtins.int
+    DEFERRED_FIELD_NUMBER: builtins.int
     in_flight: builtins.int
     """Events of the wanted sources whose outcome this gateway does not know yet, whenever they came."""
     balanced: builtins.bool
     """Whether in every entry the outcomes add up to what was received. False is a fault of ours."""
     truncated: builtins.bool
     """Whether there are more entries than are shown; ask for a shorter range."""
+    deferred: builtins.int
+    """Of those in flight, how many wait in the spool of the gateway that is asked: they were answered with `VERDICT_DEFERRED`."""
     @builtins.property
     def entries(self) -> containers.RepeatedCompositeFieldContainer[ledger_pb2.LedgerEntry]:
         """One entry for each source, or each source and minute, that has counts; by workspace, source and minute. At most 50,000: beyond it the
@@ -113,9 +116,10 @@ class GetLedgerResponse(message.Message):
         in_flight: builtins.int = ...,
         balanced: builtins.bool = ...,
         truncated: builtins.bool = ...,
+        deferred: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["balanced", b"balanced", "entries", b"entries", "in_flight", b"in_flight", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["balanced", b"balanced", "deferred", b"deferred", "entries", b"entries", "in_flight", b"in_flight", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
