@@ -27,6 +27,8 @@ MAX_REMEMBERED: Final = 10_000
 """Sources about which anything is kept."""
 
 _SHARE_SECONDS: Final = 1
+STALL_NS: Final = NANOS // 2
+"""When the pipeline has answered nothing for so long, what piles up in it is no source's fault."""
 
 
 class Standing:
@@ -68,6 +70,7 @@ class Limiter:
         self._standings: dict[tuple[str, str], Standing] = {}
         self._total = 0
         self._sources = 0
+        self._answered_ns = now_ns()
         # Read when measurements leave: a counter of OpenTelemetry's costs as much as the rest of a refusal.
         self._refused: Counter[tuple[str, str, str]] = Counter()
         meter.create_observable_counter(
@@ -126,12 +129,15 @@ class Limiter:
             self._check_rate(source, standing, quota, count, now_ns)
         own = standing.in_flight
         if own + weight > ALPHA * (self._limit.value - self._total):
-            self._check_room(source, count, weight, own)
+            self._check_room(source, count, weight, own, now_ns)
         if quota is not None:
             standing.tat_ns = charge(standing.tat_ns, count, quota, now_ns)
         if not own:
             self._sources += 1
         standing.in_flight = own + weight
+        if not self._total:
+            # From here on an answer can be waited for.
+            self._answered_ns = now_ns
         self._total += weight
         return standing, weight, now_ns
 
@@ -142,7 +148,10 @@ class Limiter:
         if not standing.in_flight:
             self._sources -= 1
         self._total -= weight
-        self._limit.observe(weight, entered_ns, self._now_ns(), answered)
+        now_ns = self._now_ns()
+        if answered:
+            self._answered_ns = now_ns
+        self._limit.observe(weight, entered_ns, now_ns, answered)
 
     def fields(self, source: Source) -> tuple[tuple[str, str], ...]:
         """The header fields that tell a source how much of its rate is left; none where it has no limit."""
@@ -183,13 +192,13 @@ class Limiter:
             ratelimit_policy=policy_field(quota),
         )
 
-    def _check_room(self, source: Source, count: int, weight: int, own: int) -> None:
+    def _check_room(self, source: Source, count: int, weight: int, own: int, now_ns: int) -> None:
         limit = self._limit
         room = room_for(weight, own, total=self._total, limit=limit.value, most=limit.most, sources=self._sources)
         if room is Room.FREE:
             return
         limit.miss()
-        if room is Room.ALL_TAKEN:
+        if room is Room.ALL_TAKEN or now_ns - self._answered_ns > STALL_NS:
             self._count_refused(source, count, "overload")
             raise Overloaded("more events are in flight than the gateway takes; send the same events again")
         self._count_refused(source, count, "share")

@@ -117,6 +117,8 @@ def test_assurance_says_how_the_visitor_is_known(delivery: Delivery) -> None:
 
 def test_records_carry_the_documented_headers(delivery: Delivery) -> None:
     """Each record says its schema, message id, consent epoch and trace, and is a CloudEvent."""
+    (gateway,) = {record.headers["clew-gateway"] for record in delivery.records}
+    assert gateway
     for record in delivery.records:
         message, headers = record.message, record.headers
         kind = EventType.Name(message.type).removeprefix("EVENT_TYPE_").lower()
@@ -124,6 +126,8 @@ def test_records_carry_the_documented_headers(delivery: Delivery) -> None:
             "clew-schema": "clew.event.v1.EnrichedEvent;1.1.0",
             "clew-message-id": message.message_id,
             "clew-consent-epoch": str(message.consent.epoch),
+            "clew-profile-epoch": str(message.profile_epoch),
+            "clew-gateway": gateway,
             "traceparent": headers["traceparent"],
             "content-type": "application/protobuf",
             "ce_specversion": "1.0",

@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoi
 from gateway.errors import RateLimited
 from gateway.http.problems import problem_response
 from gateway.limits.adaptive import Bounds
-from gateway.limits.limiter import MAX_REMEMBERED, Limiter
+from gateway.limits.limiter import MAX_REMEMBERED, STALL_NS, Limiter
 from gateway.sources import Source, SourceLimits
 from mesh.errors import Overloaded
 from mesh.status import rpc_status
@@ -119,6 +119,21 @@ def test_what_is_nobodys_fault_is_no_429() -> None:
     with pytest.raises(Overloaded):
         gate.enter(WEB, 1, 1)
     assert gate.in_flight == 100
+
+
+def test_an_outage_is_nobodys_fault() -> None:
+    """While nothing at all is answered, a source that fills its share is told to come again without blame."""
+    gate, ticks = limiter(bounds=Bounds(least=100, most=100))
+    ticks.now += 10 * SECOND
+    with pytest.raises(RateLimited):
+        for _ in range(100):
+            gate.enter(WEB, 1, 1)
+    ticks.now += STALL_NS + 1
+    with pytest.raises(Overloaded):
+        gate.enter(WEB, 1, 1)
+    gate.leave(gate.enter(APP, 1, 1), answered=True)
+    with pytest.raises(RateLimited):
+        gate.enter(WEB, 1, 1)
 
 
 def test_the_limit_follows_the_answers() -> None:
