@@ -125,15 +125,15 @@ def test_an_outage_is_nobodys_fault() -> None:
     """While nothing at all is answered, a source that fills its share is told to come again without blame."""
     gate, ticks = limiter(bounds=Bounds(least=100, most=100))
     ticks.now += 10 * SECOND
+    gate.enter(WEB, 60, 60)
     with pytest.raises(RateLimited):
-        for _ in range(100):
-            gate.enter(WEB, 1, 1)
+        gate.enter(WEB, 20, 20)
     ticks.now += STALL_NS + 1
     with pytest.raises(Overloaded):
-        gate.enter(WEB, 1, 1)
+        gate.enter(WEB, 20, 20)
     gate.leave(gate.enter(APP, 1, 1), answered=True)
     with pytest.raises(RateLimited):
-        gate.enter(WEB, 1, 1)
+        gate.enter(WEB, 20, 20)
 
 
 def test_the_limit_follows_the_answers() -> None:
