@@ -127,13 +127,13 @@ def test_an_outage_is_nobodys_fault() -> None:
     ticks.now += 10 * SECOND
     gate.enter(WEB, 60, 60)
     with pytest.raises(RateLimited):
-        gate.enter(WEB, 20, 20)
+        gate.enter(WEB, 30, 30)
     ticks.now += STALL_NS + 1
     with pytest.raises(Overloaded):
-        gate.enter(WEB, 20, 20)
+        gate.enter(WEB, 30, 30)
     gate.leave(gate.enter(APP, 1, 1), answered=True)
     with pytest.raises(RateLimited):
-        gate.enter(WEB, 20, 20)
+        gate.enter(WEB, 30, 30)
 
 
 def test_the_limit_follows_the_answers() -> None:
