@@ -54,7 +54,8 @@ def _fill(message: Any, depth: int = DEPTH, *, outer_shown: bool = False) -> Non
     for field in message.DESCRIPTOR.fields:
         shown = _is_shown(field) if field.file.package.startswith("clew.") else outer_shown
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)[SECRET] = True
+            value = _scalar(field.message_type.fields_by_name["value"], shown=shown)
+            getattr(message, field.name)["key" if shown else SECRET] = value
         elif field.message_type is not None and depth:
             value = getattr(message, field.name)
             _fill(value.add() if field.is_repeated else value, depth - 1, outer_shown=shown)

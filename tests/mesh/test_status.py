@@ -8,7 +8,8 @@ from grpc_status import rpc_status as grpc_rpc_status
 from clew.errors.v1.errors_pb2 import ErrorReason
 from mesh import errors, status
 
-EDGE_STATUSES = {400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503}
+# 409 is for the rpcs that administer sources; no request for events is answered with it.
+EDGE_STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 431, 500, 503}
 
 
 def _wire(error: errors.ClewError) -> grpc.aio.AioRpcError:
