@@ -29,6 +29,7 @@ KNOWN: list[tuple[Callable[[bytes], None], bytes]] = [
     (decode, b'\x00{"writeKey":"\\ud800","event":"x","userId":"u"}'),
     (body, b'\x00{"batch":[],"writeKey":"\\ud800"}'),
     (body, b"\x01\xef\xbb\xbf" + BY_NAME[0]),
+    (body, b'\x01{"event":"Seen","anonymousId":"' + b"?" * 256 + b'"}'),
     (decode, b'\xff{"batch":[' + b'{"a":' * 60_000),
     (inflate, b""),
     (edge, b""),
