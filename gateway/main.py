@@ -134,10 +134,7 @@ class Gateway:
         limiter = Limiter(telemetry.meter, settings.default_limits, settings.bounds)
         carrier = forward.carrier if forward else pipeline
         collector = Collector(admission, limiter, carrier, stats, request_seconds=settings.request_seconds, tap=tap)
-        router = Router()
-        for path in PATHS:
-            handler = collect_handler(collector, telemetry.tracer, path, trust_forwarded=settings.trust_forwarded)
-            router.add("POST", path, handler)
+        router = _router(collector, telemetry, trust_forwarded=settings.trust_forwarded)
         router.add("GET", "/v1/admin/stats", stats_handler(admission, stats))
         add_browser_routes(router, admission.knows, settings.public_url)
         add_registry_routes(router, registry)
@@ -190,6 +187,14 @@ class Gateway:
         if self.forward:
             await self.forward.close()
         await self.upstreams.close()
+
+
+def _router(collector: Collector, telemetry: Telemetry, *, trust_forwarded: bool) -> Router:
+    """A router with every path that takes events."""
+    router = Router()
+    for path in PATHS:
+        router.add("POST", path, collect_handler(collector, telemetry.tracer, path, trust_forwarded=trust_forwarded))
+    return router
 
 
 async def serve() -> None:

@@ -12,14 +12,12 @@ from clew.consent.v1.consent_service_pb2 import (
     StreamCheckConsentsRequest,
     StreamCheckConsentsResponse,
 )
-from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceStub
 from clew.enrich.v1.enrich_service_pb2 import (
     BatchEnrichEventsRequest,
     BatchEnrichEventsResponse,
     StreamEnrichEventsRequest,
     StreamEnrichEventsResponse,
 )
-from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceStub
 from clew.identity.v1.identity_service_pb2 import (
     BatchResolveIdentitiesRequest,
     BatchResolveIdentitiesResponse,
@@ -32,18 +30,14 @@ from mesh.streams.client import StreamedCalls
 from mesh.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from clew.consent.v1.consent_service_pb2_grpc import ConsentServiceAsyncStub
-    from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceAsyncStub
     from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceAsyncStub
 
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """Typed stubs of the three services, and the channels that carry them."""
+    """How the three services are called, and the channels that carry the calls."""
 
     identity: "IdentityServiceAsyncStub"
-    consent: "ConsentServiceAsyncStub"
-    enrich: "EnrichServiceAsyncStub"
     channels: tuple[grpc.aio.Channel, ...]
     resolve: "StreamedCalls[BatchResolveIdentitiesRequest, BatchResolveIdentitiesResponse]"
     """`BatchResolveIdentities`, over a stream; `check` and `enrich_events` likewise: what every event passes."""
@@ -58,8 +52,6 @@ class Upstreams:
         to_enrich = open_channel(enrich, service="enrich", telemetry=telemetry)
         return cls(
             IdentityServiceStub(to_identity),
-            ConsentServiceStub(to_consent),
-            EnrichServiceStub(to_enrich),
             (to_identity, to_consent, to_enrich),
             to_identity.calls(
                 "clew.identity.v1.IdentityService/StreamResolveIdentities",

@@ -82,7 +82,7 @@ def upstreams() -> Upstreams:
     who, may, more = (
         cast(Any, _Stub(servicer)) for servicer in (ScriptedIdentity(), ScriptedConsent(), ScriptedEnrich())
     )
-    return Upstreams(who, may, more, (), who.BatchResolveIdentities, may.BatchCheckConsents, more.BatchEnrichEvents)
+    return Upstreams(who, (), who.BatchResolveIdentities, may.BatchCheckConsents, more.BatchEnrichEvents)
 
 
 @dataclass(slots=True)
