@@ -16,12 +16,13 @@ visitor overtakes an earlier one. The spool is drained beside (`gateway/spool/dr
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_DEFERRED
 from gateway.batch import Outcome, Submission
+from gateway.carrier import Abandon, Carrier, Done
 from gateway.spool.spool import Spool
 from mesh.errors import (
     BusUnavailable,
@@ -46,18 +47,6 @@ TRANSIENT: Final = (
     UpstreamUnavailable,
 )
 """What the pipeline may refuse a request with that another time may not: an outage, and nobody's fault."""
-
-
-class Carrier(Protocol):
-    """Carries admitted requests."""
-
-    async def submit(self, submission: Submission) -> None:
-        """Carry one; on return it has an outcome for each event.
-
-        Raises:
-            ClewError: It was not acknowledged; nothing is promised about any of its events.
-        """
-        ...
 
 
 class State(Enum):
@@ -104,6 +93,17 @@ class Deferral:
     def state(self) -> State:
         """Where new requests go."""
         return self._state
+
+    def begin(self, submission: Submission, done: Done) -> Abandon:
+        """Carry or keep one request, see `Carrier.begin`."""
+        task = asyncio.get_running_loop().create_task(self.submit(submission))
+
+        def end(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled():
+                done(task.exception())
+
+        task.add_done_callback(end)
+        return task.cancel
 
     async def submit(self, submission: Submission) -> None:
         """Carry or keep one request; on return it has an outcome for each event.

@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from gateway.spool.deferral import TRANSIENT, Carrier, Deferral
+from gateway.carrier import Carrier
+from gateway.spool.deferral import TRANSIENT, Deferral
 from gateway.spool.record import release
 from gateway.spool.spool import Spool, Waiting
 from gateway.stats import Stats
