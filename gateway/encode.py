@@ -35,8 +35,7 @@ SCHEMA_VERSION = "1.1.0"
 
 _NANOS = 1_000_000_000
 _CE_TYPES: Final = {
-    number: b"dev.clew.event." + name.removeprefix("EVENT_TYPE_").lower().encode()
-    for name, number in EventType.items()
+    number: b"dev.clew.event." + name.removeprefix("EVENT_TYPE_").lower().encode() for name, number in EventType.items()
 }
 _MOST_REMEMBERED_BYTES: Final = 2048
 _Headers = list[tuple[str, bytes]]

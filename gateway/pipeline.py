@@ -238,7 +238,7 @@ class Pipeline:
             release()
             return
         for owner in owners:
-            owner.produced = True
+            owner.mark_produced()
         with self._publish_span(len(records)):
             delivery = self._claims.produce(batch.claimed, batch.allowed, records)
             self._aliases.follow(delivery)

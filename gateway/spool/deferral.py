@@ -16,6 +16,7 @@ visitor overtakes an earlier one. The spool is drained beside (`gateway/spool/dr
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import structlog
@@ -139,9 +140,12 @@ class Deferral:
             self.shut("no answer in time")
         finally:
             del self._attempts[submission]
-            if attempt.stored is not None and submission.produced:
-                # Maybe handed over between being kept and being taken out of the pipeline.
-                self._spool.produced.add(attempt.stored[0])
+            if attempt.stored is not None:
+                # Maybe handed over after it was kept: its batch goes on until all of its requests are taken out.
+                produced = partial(self._spool.produced.add, attempt.stored[0])
+                if submission.produced:
+                    produced()
+                submission.on_produced = produced
         return attempt
 
     async def _may_pass(self) -> bool:

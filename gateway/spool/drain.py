@@ -209,7 +209,7 @@ class Drain:
     async def _carry(self, waiting: Waiting) -> None:
         if waiting.done:
             return
-        submission = release(waiting.kept, self._request_seconds, again=waiting.produced)
+        submission = release(waiting.kept, self._request_seconds, again=self._spool.was_produced(waiting))
         if self._tap.open:
             self._tap.begin(submission)
         try:
