@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # 0 takes a free one; the address is printed.
 KAFKA_PORT ?= 0
+# How many brokers `make kafka` starts.
+BROKERS ?= 1
 # How long `make fuzz` takes for each target.
 SECONDS ?= 60
 # `make test-faults`: how many kills, which ones (empty: random ones, said at start), and what else it is told (see --help).
@@ -52,8 +54,8 @@ proto: $(READY) ## Regenerate gen/ from proto/
 	@python tools/compile_openapi.py
 	@python tools/contract_lock.py
 
-kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)
-	@python tools/kafka/kafka.py start --port $(KAFKA_PORT)
+kafka: $(READY) ## Start a real Apache Kafka without Docker, BROKERS of them (1; needs Java 17 and Maven)
+	@python tools/kafka/kafka.py start --port $(KAFKA_PORT) --brokers $(BROKERS)
 
 fuzz: $(READY) ## Fuzz the edge with atheris, SECONDS for each target
 	@python -m tests.fuzz --seconds $(SECONDS)

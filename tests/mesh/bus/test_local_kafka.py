@@ -17,7 +17,8 @@ from mesh.bus.port import Record
 from tests.mesh.bus.brokers import read_topic
 from tests.support.requirements import require
 from tools.kafka.archives import KafkaUnavailableError, kafka_version
-from tools.kafka.cluster import PORTS, Node, free_ports, running_kafka
+from tools.kafka.cluster import PORTS, free_ports, running_kafka
+from tools.kafka.node import Node
 
 LAUNCHER = Path(__file__).parents[3] / "tools" / "kafka" / "kafka.py"
 
