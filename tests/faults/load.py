@@ -38,6 +38,7 @@ class Client:
         gateways: their URLs.
         write_key: of a source that collects for every purpose.
         filtered_key: of a source whose purposes nobody has consented to.
+        most_retry_seconds: the wait before another attempt doubles up to this.
     """
 
     gateways: Sequence[str]
@@ -48,7 +49,11 @@ class Client:
     """How often what came: a status or an error of the connection."""
     retried: int = 0
     """Events that were sent more than once."""
-    _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=_PATIENCE_SECONDS))
+    most_retry_seconds: float = _RETRY_SECONDS
+    _http: httpx.AsyncClient = field(
+        # Nobody waits for a connection: that would look like a slow gateway.
+        default_factory=lambda: httpx.AsyncClient(timeout=_PATIENCE_SECONDS, limits=httpx.Limits(max_connections=None))
+    )
 
     async def work(self, stop: asyncio.Event, number: int) -> None:
         """Send one visitor's batch after the other until told to stop; the last one is delivered before it returns."""
@@ -71,14 +76,15 @@ class Client:
         """
         ids = [event["messageId"] for event in events]
         self.claims.sent.update(ids)
-        attempt = 0
+        attempt, wait = 0, _RETRY_SECONDS
         while True:
             turn = first if only else first + attempt
             answer = await self._post(self.gateways[turn % len(self.gateways)], events, key)
             if answer is not None:
                 break
             attempt += 1
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, self.most_retry_seconds)
         moment = time.time()
         self.retried += len(ids) if attempt else 0
         verdicts = {entry["messageId"]: entry["verdict"] for entry in answer["events"]}

@@ -5,7 +5,6 @@ from typing import Final
 
 from tools.kafka.node import HOST, Node
 
-# As many partitions for a topic that is created by its first use as the embedded broker gives it.
 _COMMON: Final = """\
 node.id={node}
 process.roles={roles}
@@ -14,8 +13,6 @@ controller.listener.names=CONTROLLER
 listeners={listeners}
 listener.security.protocol.map=CLIENTS:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
-num.partitions=4
-default.replication.factor={replicas}
 min.insync.replicas={in_sync}
 offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
@@ -34,6 +31,11 @@ log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
 num.io.threads=4
 """
+# The controller makes topics. One that its first use creates has as many partitions as the embedded broker gives it.
+_CONTROLLER: Final = """\
+num.partitions=4
+default.replication.factor={replicas}
+"""
 _BROKER: Final = """\
 inter.broker.listener.name={between}
 advertised.listeners={advertised}
@@ -48,13 +50,15 @@ this and less compiled code."""
 
 def single(node: Node, controller_port: int) -> str:
     """For a broker that is its own controller."""
-    return _text(
+    text = _text(
         node,
         roles="broker,controller",
         listeners={"CLIENTS": node.port, "CONTROLLER": controller_port},
         controller=(node.number, controller_port),
         brokers=1,
-    ) + _BROKER.format(between="CLIENTS", advertised=_listeners({"CLIENTS": node.advertised_port}))
+    )
+    clients = _BROKER.format(between="CLIENTS", advertised=_listeners({"CLIENTS": node.advertised_port}))
+    return text + _CONTROLLER.format(replicas=1) + clients
 
 
 def broker(node: Node, between_port: int, controller: Node, brokers: int) -> str:
@@ -73,17 +77,18 @@ def broker(node: Node, between_port: int, controller: Node, brokers: int) -> str
 
 def controller_only(node: Node, brokers: int) -> str:
     """For the controller of several brokers, which is none itself: it outlives whichever of them dies."""
-    return _text(
+    text = _text(
         node,
         roles="controller",
         listeners={"CONTROLLER": node.port},
         controller=(node.number, node.port),
         brokers=brokers,
     )
+    return text + _CONTROLLER.format(replicas=_replicas(brokers))
 
 
 def _text(node: Node, *, roles: str, listeners: dict[str, int], controller: tuple[int, int], brokers: int) -> str:
-    replicas = min(brokers, 3)
+    replicas = _replicas(brokers)
     data: Path = node.data
     return _COMMON.format(
         node=node.number,
@@ -96,6 +101,10 @@ def _text(node: Node, *, roles: str, listeners: dict[str, int], controller: tupl
         replicas=replicas,
         in_sync=max(1, replicas - 1),
     )
+
+
+def _replicas(brokers: int) -> int:
+    return min(brokers, 3)
 
 
 def _listeners(ports: dict[str, int]) -> str:
