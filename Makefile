@@ -12,15 +12,20 @@ SECONDS ?= 60
 ROUNDS ?= 200
 SEED   ?=
 FAULTS ?=
+# `make test-weather`: what it is told (see --help).
+WEATHER ?=
+# How long `make soak` takes, and what else it is told (see --help).
+MINUTES ?= 60
+SOAK ?=
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults check fuzz proto kafka bench lock clean
+.PHONY: help setup demo up test test-faults test-weather soak check fuzz proto kafka bench lock clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clew needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2])'
@@ -43,6 +48,12 @@ test: $(READY) ## Run the whole test suite
 
 test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17 and Maven)
 	@python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(FAULTS)
+
+test-weather: $(READY) ## Disturb a Kafka of three brokers under load: kills, cuts, a full disk ... (needs Java 17, Maven, faketime, root)
+	@python -m tests.weather $(WEATHER)
+
+soak: $(READY) ## Half load for MINUTES (60): does anything grow? (needs Java 17 and Maven)
+	@python -m tests.soak --minutes $(MINUTES) $(SOAK)
 
 check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import rules
 	@python tools/check.py

@@ -20,13 +20,14 @@ _RECORD_ERRORS: Final = frozenset(
         KafkaError._INVALID_ARG,  # noqa: SLF001 - librdkafka's local error codes are public and begin with "_"
         KafkaError.INVALID_MSG,
         KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_TIMESTAMP,
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.POLICY_VIOLATION,
         KafkaError.RECORD_LIST_TOO_LARGE,
         KafkaError.TOPIC_EXCEPTION,
     }
 )
+# The broker refuses the record, and not for its content: this machine's clock is far ahead of the broker's.
+_CLOCK_ERRORS: Final = frozenset({KafkaError.INVALID_TIMESTAMP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,8 @@ def is_retriable(error: KafkaError) -> bool:
 
 
 def is_certain(error: KafkaError) -> bool:
-    """Whether the record is stored nowhere for sure: it was the record itself that the broker refused."""
-    return error.code() in _RECORD_ERRORS
+    """Whether the record is stored nowhere for sure: it was the record itself, or its time, that the broker refused."""
+    return error.code() in _RECORD_ERRORS | _CLOCK_ERRORS
 
 
 class QuietLog:

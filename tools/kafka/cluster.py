@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,11 +43,21 @@ class LocalKafka:
         quick_start: Serve again in about half the time after a kill: less compiled code, a shorter session. Under a
             moderate load only; a busy machine may miss the heartbeats of so short a session.
 
+        settings: Further lines of every process's properties, by name; they win.
+
     Raises:
         KafkaUnavailableError: Java or Maven is missing, or Kafka cannot be resolved.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, brokers: int = 1, quick_start: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        brokers: int = 1,
+        quick_start: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         java = [
             java_command(),
             *JVM_OPTIONS,
@@ -60,7 +70,10 @@ class LocalKafka:
         ports = [port + number for number in range(brokers)] if port else free_ports(brokers)
         self._controller_port, *self._between = free_ports(1 + brokers, taken=ports)
         self._folder = folder
-        self._quick_start = quick_start
+        # What stands last wins.
+        self._last = (properties.QUICK if quick_start else "") + "".join(
+            f"{name}={value}\n" for name, value in (settings or {}).items()
+        )
         self.nodes = [
             Node(number, folder / f"broker-{number}", ports[number - 1], java) for number in range(1, brokers + 1)
         ]
@@ -88,8 +101,7 @@ class LocalKafka:
         cluster_id = self._cluster_id()
         for node in self._all:
             node.data.mkdir(parents=True, exist_ok=True)
-            # What stands last wins.
-            node.properties.write_text(self._text(node) + (properties.QUICK if self._quick_start else ""), "utf-8")
+            node.properties.write_text(self._text(node) + self._last, "utf-8")
         with ThreadPoolExecutor() as pool:
             for _ in pool.map(lambda node: node.format(cluster_id), self._all):
                 pass
