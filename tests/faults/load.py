@@ -4,6 +4,7 @@ Unlike the SDKs it reads the answer's verdicts, and it knows when each came.
 """
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -11,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import httpx
-
 from mesh.ids import new_id
 from tests.faults.audit import Claims
+from tests.faults.http import post
 
 # The edge answers within 9.5 s; a process that is killed answers nothing.
 _PATIENCE_SECONDS: Final = 11.0
@@ -50,10 +50,6 @@ class Client:
     retried: int = 0
     """Events that were sent more than once."""
     most_retry_seconds: float = _RETRY_SECONDS
-    _http: httpx.AsyncClient = field(
-        # Nobody waits for a connection: that would look like a slow gateway.
-        default_factory=lambda: httpx.AsyncClient(timeout=_PATIENCE_SECONDS, limits=httpx.Limits(max_connections=None))
-    )
 
     async def work(self, stop: asyncio.Event, number: int) -> None:
         """Send one visitor's batch after the other until told to stop; the last one is delivered before it returns."""
@@ -92,19 +88,16 @@ class Client:
             self.claims.tell(message_id, verdicts.get(message_id, "missing"), moment)
         return moment
 
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await self._http.aclose()
-
     async def _post(self, gateway: str, events: Sequence[Event], key: str) -> dict[str, Any] | None:
         """The answer's body; None unless it is a whole 200."""
+        batch = json.dumps({"batch": events}).encode()
         try:
-            answer = await self._http.post(f"{gateway}/v1/batch", json={"batch": events}, auth=(key, ""))
-        except httpx.TransportError as error:
+            answer = await post(f"{gateway}/v1/batch", batch, user=key, seconds=_PATIENCE_SECONDS)
+        except (OSError, EOFError) as error:
             self.answers[type(error).__name__] += 1
             return None
-        self.answers[str(answer.status_code)] += 1
-        body: dict[str, Any] | None = answer.json() if answer.status_code == _OK else None
+        self.answers[str(answer.status)] += 1
+        body: dict[str, Any] | None = json.loads(answer.body) if answer.status == _OK else None
         return body
 
     def _some_events(self, chance: random.Random) -> tuple[list[Event], str]:

@@ -39,11 +39,8 @@ class Place:
     async def warm_up(self) -> None:
         """Send what makes the topics, and wait until they are whole."""
         client = Client(self.mesh.gateways, self.mesh.write_key, "")
-        try:
-            for number in range(len(self.mesh.gateways)):
-                await client.probe(number)
-        finally:
-            await client.close()
+        for number in range(len(self.mesh.gateways)):
+            await client.probe(number)
         await self.cluster.await_whole()
 
 

@@ -86,18 +86,15 @@ async def play(fault: Fault, place: Place) -> Phase:
     client = Client(place.mesh.gateways, place.mesh.write_key, "", most_retry_seconds=_MOST_RETRY_SECONDS)
     load = Load(client, stay=fault.unseen)
     await fault.prepare(place)
-    try:
-        async with load.running():
-            await asyncio.sleep(_WARM_UP_SECONDS)
-            load.probes.clear()
-            await asyncio.sleep(_CALM_SECONDS)
-            begin = time.time()
-            await fault.play(place)
-            end = time.time()
-            await _await_well(fault, load, begin)
-            await place.cluster.await_whole()
-    finally:
-        await client.close()
+    async with load.running():
+        await asyncio.sleep(_WARM_UP_SECONDS)
+        load.probes.clear()
+        await asyncio.sleep(_CALM_SECONDS)
+        begin = time.time()
+        await fault.play(place)
+        end = time.time()
+        await _await_well(fault, load, begin)
+        await place.cluster.await_whole()
     await fault.restore(place)
     place.mesh.check()
     return Phase(fault, load, begin, end)
@@ -117,7 +114,11 @@ async def _await_well(fault: Fault, load: Load, begin: float) -> None:
         if not load.overdue(now - max(limit, _WELL_SECONDS)) and recent and median(recent) <= limit:
             return
         if now > deadline:
-            raise NotRecovered(f"{fault.title}: answers are slow or missing long after it was mended")
+            raise NotRecovered(
+                f"{fault.title}: long after it was mended {len(load.waiting)} probes wait, the first one for"
+                f" {now - min(load.waiting, default=now):.1f} s, and half of {len(recent)} answers take more than"
+                f" {median(recent) if recent else 0:.2f} s, where {limit:.2f} s is slow; {dict(load.client.answers)}"
+            )
 
 
 def assess(phase: Phase, events: Copies, failed: Copies) -> Row:
