@@ -160,6 +160,10 @@ async def outage_with_spool(place: Place) -> None:
     """The whole Kafka is gone for 20 s and the time that it takes to start; each gateway keeps events on its disk."""
     await asyncio.to_thread(place.cluster.kafka.kill)
     await asyncio.sleep(_OUTAGE_SECONDS)
+    async with httpx.AsyncClient() as client:
+        for gateway in place.mesh.gateways:
+            if not await _spooled(client, gateway):
+                raise NoEffect(f"Kafka is gone, and {gateway} keeps nothing in its spool")
     await asyncio.to_thread(place.cluster.kafka.start)
 
 
