@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 KAFKA_PORT ?= 0
 # How many brokers `make kafka` starts.
 BROKERS ?= 1
+# How many processes run the tests: most of them wait, for brokers and for time to pass.
+WORKERS ?= 4
 # How long `make fuzz` takes for each target.
 SECONDS ?= 60
 # `make test-faults`: how many kills, which ones (empty: random ones, said at start), and what else it is told (see --help).
@@ -20,6 +22,8 @@ SOAK ?=
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
+# Compiled modules are kept, whatever the environment says: the suite starts some hundred processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-faults test-weather soak check fuzz proto kafka bench lock clean
@@ -44,7 +48,7 @@ up: $(READY) ## Start the mesh and keep it running until Ctrl-C
 	@clew up
 
 test: $(READY) ## Run the whole test suite
-	@python -m pytest
+	@python -m pytest -n $(WORKERS)
 
 test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17 and Maven)
 	@python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(FAULTS)

@@ -20,7 +20,7 @@ from typing import Final
 
 from tools.kafka import properties
 from tools.kafka.archives import HERE, class_path, java_command
-from tools.kafka.node import HOST, Node
+from tools.kafka.node import BRIEF_JVM_OPTIONS, HOST, Node
 
 START_SECONDS: Final = 90
 # Below the range from which systems pick ports for outgoing connections, so that a stopped broker finds its own again.
@@ -29,7 +29,6 @@ JVM_OPTIONS: Final = ("-XX:+UseSerialGC", "-Djava.awt.headless=true")
 _HEAP: Final = ("-Xms128m", "-Xmx512m")
 # Several share the machine.
 _SMALL_HEAP: Final = ("-Xms64m", "-Xmx256m")
-_QUICK_JVM_OPTIONS: Final = ("-XX:TieredStopAtLevel=1",)
 _CONTROLLER_NUMBER: Final = 100
 
 
@@ -40,9 +39,9 @@ class LocalKafka:
         folder: Where data, configuration and logs go; what is there is used again.
         port: Of the first broker, the next ones follow it; 0 picks free ones.
         brokers: How many.
-        quick_start: Serve again in about half the time after a kill: less compiled code, a shorter session. Under a
-            moderate load only; a busy machine may miss the heartbeats of so short a session.
-
+        quick_start: Serve again in about half the time after a kill: brief, with a shorter session. Under a moderate
+            load only; a busy machine may miss the heartbeats of so short a session.
+        brief: For a cluster that lives for a minute or carries little: it compiles less of its code.
         settings: Further lines of every process's properties, by name; they win.
 
     Raises:
@@ -56,13 +55,14 @@ class LocalKafka:
         port: int = 0,
         brokers: int = 1,
         quick_start: bool = False,
+        brief: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         java = [
             java_command(),
             *JVM_OPTIONS,
             *(_HEAP if brokers == 1 else _SMALL_HEAP),
-            *(_QUICK_JVM_OPTIONS if quick_start else ()),
+            *(BRIEF_JVM_OPTIONS if brief or quick_start else ()),
             f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
             "-cp",
             class_path(),
@@ -168,10 +168,10 @@ def free_ports(count: int, taken: list[int] | None = None) -> list[int]:
 
 
 @contextmanager
-def running_kafka(*, brokers: int = 1, quick_start: bool = False) -> Iterator[LocalKafka]:
-    """A cluster with data of its own, stopped and forgotten at the end."""
+def running_kafka(*, brokers: int = 1, quick_start: bool = False, brief: bool = True) -> Iterator[LocalKafka]:
+    """A cluster with data of its own, stopped and forgotten at the end; see `LocalKafka` for the options."""
     folder = Path(tempfile.mkdtemp(prefix="clew-kafka-"))
-    kafka = LocalKafka(folder, brokers=brokers, quick_start=quick_start)
+    kafka = LocalKafka(folder, brokers=brokers, quick_start=quick_start, brief=brief)
     try:
         kafka.start()
         yield kafka

@@ -12,6 +12,8 @@ from tools.kafka.archives import KafkaUnavailableError
 
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 30
+# Less compiled code. Measured: a broker that starts, serves for five seconds and stops takes 6 s of CPU, not 10.
+BRIEF_JVM_OPTIONS: Final = ("-XX:TieredStopAtLevel=1",)
 # An ApiVersions request, version 0, without a client id: what every node answers once it serves requests.
 _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 
@@ -45,7 +47,8 @@ class Node:
         """
         if (self.data / "meta.properties").exists():
             return
-        command = [*self._java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.properties)]
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.properties)]
+        command = [*self._java, *BRIEF_JVM_OPTIONS, *tool]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise KafkaUnavailableError(f"Kafka could not prepare {self.data}:\n{done.stdout}{done.stderr}")
