@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # 0 takes a free one; the address is printed.
 KAFKA_PORT ?= 0
+# How many brokers `make kafka` starts.
+BROKERS ?= 1
 # How many processes run the tests: most of them wait, for brokers and for time to pass.
 WORKERS ?= 4
 # How long `make fuzz` takes for each target.
@@ -14,6 +16,11 @@ SEED   ?=
 FAULTS ?=
 # What `make bench` is told, for example BENCH="--only clew typical --rounds 1".
 BENCH  ?=
+# `make test-weather`: what it is told (see --help).
+WEATHER ?=
+# How long `make soak` takes, and what else it is told (see --help).
+MINUTES ?= 60
+SOAK ?=
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
@@ -21,10 +28,10 @@ export PYTHONPATH :=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-faults check fuzz proto kafka bench lock clean
+.PHONY: help setup demo up test test-faults test-weather soak check fuzz proto kafka bench lock clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clew needs Python 3.11 or newer, this is %d.%d: set PYTHON=python3.11" % sys.version_info[:2])'
@@ -48,6 +55,12 @@ test: $(READY) ## Run the whole test suite
 test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17 and Maven)
 	@python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
+test-weather: $(READY) ## Disturb a Kafka of three brokers under load: kills, cuts, a full disk ... (needs Java 17, Maven, faketime, root)
+	@python -m tests.weather $(WEATHER)
+
+soak: $(READY) ## Half load for MINUTES (60): does anything grow? (needs Java 17 and Maven)
+	@python -m tests.soak --minutes $(MINUTES) $(SOAK)
+
 check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import rules
 	@python tools/check.py
 
@@ -58,8 +71,8 @@ proto: $(READY) ## Regenerate gen/ from proto/
 	@python tools/compile_openapi.py
 	@python tools/contract_lock.py
 
-kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)
-	@python tools/kafka/kafka.py start --port $(KAFKA_PORT)
+kafka: $(READY) ## Start a real Apache Kafka without Docker, BROKERS of them (1; needs Java 17 and Maven)
+	@python tools/kafka/kafka.py start --port $(KAFKA_PORT) --brokers $(BROKERS)
 
 fuzz: $(READY) ## Fuzz the edge with atheris, SECONDS for each target
 	@python -m tests.fuzz --seconds $(SECONDS)

@@ -6,8 +6,10 @@ the event loop and in short pieces: small batches every 100 ms instead of 512 sp
 holds the interpreter's lock long enough to be seen in the p99.
 """
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -25,6 +27,7 @@ from mesh.ids import new_id
 from mesh.sampling import RateLimitedTracer, RootRate
 from mesh.settings import read_settings, setting
 from mesh.span_writer import DEFAULT_STORE_BYTES, SegmentWriter, SpanStoreExporter
+from mesh.task_gauge import add_task_gauge
 
 SamplerName = Literal[
     "always_on",
@@ -175,6 +178,10 @@ def start_telemetry(
     processors = [_batched(exporter, settings) for exporter in _span_exporters(settings, service, data_dir)]
     tracer, traces = _traces(settings, resource, [*processors, *span_processors])
     meter, metrics = _metrics(resource, [*_otlp_readers(settings), *metric_readers])
+    if metrics is not None:
+        # A process without a loop has no tasks to be counted.
+        with suppress(RuntimeError):
+            add_task_gauge(meter, asyncio.get_running_loop())
     return Telemetry(tracer, meter, traces, metrics)
 
 

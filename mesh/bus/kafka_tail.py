@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from mesh.bus.kafka_client import KafkaSettings, QuietLog, consumer_config
+from mesh.bus.kafka_in_sync import InSync
 from mesh.bus.port import Offsets, Partition
 from mesh.bus.tail import Ends, StoredRecord
 from mesh.errors import BusUnavailable
@@ -29,12 +30,13 @@ class KafkaTail:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._config = consumer_config(settings)
+        self._in_sync = InSync(settings)
 
     async def ends(self, topics: Sequence[str]) -> Ends:
         """Where the topics end; see `mesh.bus.tail.EndReader.ends`."""
         async with self._consumer() as consumer:
             try:
-                return await asyncio.to_thread(_ends, consumer, topics)
+                return await asyncio.to_thread(self._ends, consumer, topics)
             except KafkaException as exception:
                 raise _unavailable(exception) from exception
 
@@ -62,6 +64,22 @@ class KafkaTail:
     async def close(self) -> None:
         """Nothing is held between calls; see `mesh.bus.tail.Tail.close`."""
 
+    def _ends(self, consumer: Consumer, topics: Sequence[str]) -> Ends:
+        metadata = consumer.list_topics(timeout=_ANSWER_SECONDS)
+        offsets: dict[Partition, int] = {}
+        for topic in topics:
+            known = metadata.topics.get(topic)
+            if known is None or known.error is not None:
+                if known is None or known.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise KafkaException(known.error)
+            self._in_sync.check(topic, known.partitions.values())
+            for number in known.partitions:
+                partition = TopicPartition(topic, number)
+                _, end = consumer.get_watermark_offsets(partition, timeout=_ANSWER_SECONDS)
+                offsets[topic, number] = end
+        return Ends(str(metadata.cluster_id or ""), offsets)
+
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[Consumer]:
         consumer = Consumer(self._config, logger=QuietLog())
@@ -69,22 +87,6 @@ class KafkaTail:
             yield consumer
         finally:
             await asyncio.to_thread(consumer.close)
-
-
-def _ends(consumer: Consumer, topics: Sequence[str]) -> Ends:
-    metadata = consumer.list_topics(timeout=_ANSWER_SECONDS)
-    offsets: dict[Partition, int] = {}
-    for topic in topics:
-        known = metadata.topics.get(topic)
-        if known is None or known.error is not None:
-            if known is None or known.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                continue
-            raise KafkaException(known.error)
-        for number in known.partitions:
-            partition = TopicPartition(topic, number)
-            _, end = consumer.get_watermark_offsets(partition, timeout=_ANSWER_SECONDS)
-            offsets[topic, number] = end
-    return Ends(str(metadata.cluster_id or ""), offsets)
 
 
 def _take(messages: list[Message], wanted: dict[Partition, int]) -> list[StoredRecord]:

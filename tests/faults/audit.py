@@ -1,7 +1,8 @@
 """What clients were told, compared with what is on the topics: pure, on sets and counts.
 
 A client's message is *accepted*, *rejected* or *filtered* once an answer 200 says so; `duplicate` counts as accepted,
-for it says that the event is on the topic. What was never acknowledged may be there or not, but not twice.
+for it says that the event is on the topic, and so does `deferred`, which promises it. What was never acknowledged may
+be there or not, but not twice.
 """
 
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 NO_KILL: Final = "no kill"
-_KEPT: Final = frozenset({"accepted", "duplicate"})
+_KEPT: Final = frozenset({"accepted", "duplicate", "deferred"})
 
 
 @dataclass(frozen=True, slots=True)

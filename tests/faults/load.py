@@ -4,6 +4,7 @@ Unlike the SDKs it reads the answer's verdicts, and it knows when each came.
 """
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -11,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import httpx
-
 from mesh.ids import new_id
 from tests.faults.audit import Claims
+from tests.faults.http import post
 
 # The edge answers within 9.5 s; a process that is killed answers nothing.
 _PATIENCE_SECONDS: Final = 11.0
@@ -38,6 +38,7 @@ class Client:
         gateways: their URLs.
         write_key: of a source that collects for every purpose.
         filtered_key: of a source whose purposes nobody has consented to.
+        most_retry_seconds: the wait before another attempt doubles up to this.
     """
 
     gateways: Sequence[str]
@@ -48,7 +49,7 @@ class Client:
     """How often what came: a status or an error of the connection."""
     retried: int = 0
     """Events that were sent more than once."""
-    _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=_PATIENCE_SECONDS))
+    most_retry_seconds: float = _RETRY_SECONDS
 
     async def work(self, stop: asyncio.Event, number: int) -> None:
         """Send one visitor's batch after the other until told to stop; the last one is delivered before it returns."""
@@ -71,14 +72,15 @@ class Client:
         """
         ids = [event["messageId"] for event in events]
         self.claims.sent.update(ids)
-        attempt = 0
+        attempt, wait = 0, _RETRY_SECONDS
         while True:
             turn = first if only else first + attempt
             answer = await self._post(self.gateways[turn % len(self.gateways)], events, key)
             if answer is not None:
                 break
             attempt += 1
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, self.most_retry_seconds)
         moment = time.time()
         self.retried += len(ids) if attempt else 0
         verdicts = {entry["messageId"]: entry["verdict"] for entry in answer["events"]}
@@ -86,19 +88,16 @@ class Client:
             self.claims.tell(message_id, verdicts.get(message_id, "missing"), moment)
         return moment
 
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await self._http.aclose()
-
     async def _post(self, gateway: str, events: Sequence[Event], key: str) -> dict[str, Any] | None:
         """The answer's body; None unless it is a whole 200."""
+        batch = json.dumps({"batch": events}).encode()
         try:
-            answer = await self._http.post(f"{gateway}/v1/batch", json={"batch": events}, auth=(key, ""))
-        except httpx.TransportError as error:
+            answer = await post(f"{gateway}/v1/batch", batch, user=key, seconds=_PATIENCE_SECONDS)
+        except (OSError, EOFError) as error:
             self.answers[type(error).__name__] += 1
             return None
-        self.answers[str(answer.status_code)] += 1
-        body: dict[str, Any] | None = answer.json() if answer.status_code == _OK else None
+        self.answers[str(answer.status)] += 1
+        body: dict[str, Any] | None = json.loads(answer.body) if answer.status == _OK else None
         return body
 
     def _some_events(self, chance: random.Random) -> tuple[list[Event], str]:

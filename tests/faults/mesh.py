@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,8 @@ from cli.running import START_SECONDS, Mesh, MeshOptions, admin_token, serving
 from tests.faults.ledger import Counts, read_counts
 from tests.faults.schedule import KAFKA, SERVICES, gateway_name
 from tests.support.postgres import running_postgres
-from tools.kafka.cluster import HOST, LocalKafka, free_ports
+from tools.kafka.cluster import LocalKafka, free_ports
+from tools.kafka.node import HOST
 
 FILTERED_SOURCE: Final = "filtered"
 
@@ -37,11 +38,15 @@ class FaultMesh:
         folder: Where everything is kept.
         count: How many gateways.
         database: PostgreSQL that the gateways share; empty: each has a store of its own, for one gateway.
+        cluster: The Kafka, not started yet; None: a single broker.
+        spool_mib: Of each gateway's spool; 0: they have none.
     """
 
     folder: Path
     count: int
     database: str = ""
+    cluster: LocalKafka | None = None
+    spool_mib: int = 0
     gateways: list[str] = field(init=False)
     write_key: str = ""
     filtered_key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -51,7 +56,7 @@ class FaultMesh:
     _ports: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._kafka = LocalKafka(self.folder / KAFKA, quick_start=True)
+        self._kafka = self.cluster or LocalKafka(self.folder / KAFKA, quick_start=True)
         # Ports that no outgoing connection is given: a killed process must find its own free.
         ports = free_ports(len(SERVICES) + 2 * self.count)
         services = dict(zip(SERVICES, ports, strict=False))
@@ -104,6 +109,13 @@ class FaultMesh:
         else:
             await self._start(self._children[target])
 
+    async def replace(self, target: str, changes: Mapping[str, str]) -> None:
+        """Stop a process of clew's in order and start it again, with some variables of its environment changed."""
+        child = self._children[target]
+        await child.stop()
+        child.env = {**child.env, **changes}
+        await self._start(child)
+
     def check(self) -> None:
         """See that everything runs.
 
@@ -154,7 +166,7 @@ class FaultMesh:
 
     def _add(self, name: str, kind: str, ports: dict[str, int], http: tuple[str, int]) -> None:
         layout = Layout(self.folder)
-        mesh = Mesh(MeshOptions(self.folder, kafka=self.kafka), lambda _: None)
+        mesh = Mesh(MeshOptions(self.folder, kafka=self.kafka, spool_mib=self.spool_mib), lambda _: None)
         env = mesh._environment(layout, kind, ports, self.kafka, http)
         if kind == "gateway":
             # Two gateways must not write to one store of spans.
@@ -168,12 +180,14 @@ class FaultMesh:
 
 
 @asynccontextmanager
-async def running(folder: Path, gateways: int) -> AsyncIterator[FaultMesh]:
+async def running(
+    folder: Path, gateways: int, *, cluster: LocalKafka | None = None, spool_mib: int = 0
+) -> AsyncIterator[FaultMesh]:
     """A mesh that serves, ended at the end, whatever happened."""
     with ExitStack() as stack:
         # Claims of two gateways must meet: the store that they share is no process of clew's, and is not killed.
         database = stack.enter_context(running_postgres()).new_database() if gateways > 1 else ""
-        mesh = FaultMesh(folder, gateways, database)
+        mesh = FaultMesh(folder, gateways, database, cluster, spool_mib)
         try:
             await mesh.start()
             yield mesh

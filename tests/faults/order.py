@@ -100,14 +100,11 @@ async def play(mesh: Place, count: int) -> OrderFigures:
     visitors = [Visitor.make(number) for number in range(count)]
     calls: dict[str, Made] = {}
     client = Client(mesh.gateways, mesh.write_key, "", Claims())
-    try:
-        await _introduce(client, visitors)
-        first = [(visitor, range(ANONYMOUS_CALLS if visitor.moves else CALLS), False) for visitor in visitors]
-        second = [(visitor, range(ANONYMOUS_CALLS, CALLS), True) for visitor in visitors if visitor.moves]
-        for phase in (first, second):
-            calls |= await _send(mesh, client, phase)
-    finally:
-        await client.close()
+    await _introduce(client, visitors)
+    first = [(visitor, range(ANONYMOUS_CALLS if visitor.moves else CALLS), False) for visitor in visitors]
+    second = [(visitor, range(ANONYMOUS_CALLS, CALLS), True) for visitor in visitors if visitor.moves]
+    for phase in (first, second):
+        calls |= await _send(mesh, client, phase)
     events, aliases = await asyncio.to_thread(read_topics, mesh.kafka, calls)
     return await asyncio.to_thread(figures, events, aliases, count, CALLS)
 

@@ -25,18 +25,18 @@ def render(results: Results) -> str:
     return "\n\n".join(blocks)
 
 
-def write_into(document: Path, figures: str) -> None:
-    """Replace the document's figures.
+def write_into(document: Path, figures: str, begin_mark: str = BEGIN, end_mark: str = END) -> None:
+    """Replace the document's figures, which stand between two marks.
 
     Raises:
         ValueError: It has no place for them.
     """
     text = document.read_text("utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     if not begin or not end:
-        raise ValueError(f"{document} has no place for figures: {BEGIN} ... {END}")
-    document.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", "utf-8")
+        raise ValueError(f"{document} has no place for figures: {begin_mark} ... {end_mark}")
+    document.write_text(f"{before}{begin_mark}\n\n{figures}\n\n{end_mark}{after}", "utf-8")
 
 
 def _header(pieces: Sequence[Piece]) -> str:
@@ -66,7 +66,7 @@ def _promises(pieces: Sequence[Piece]) -> str:
         "kept though refused",
         "ledger",
     )
-    return _table(names, rows)
+    return table(names, rows)
 
 
 def _promise(name: str, pieces: Sequence[Piece]) -> list[object]:
@@ -96,7 +96,7 @@ def _recoveries(pieces: Sequence[Piece]) -> str:
     names = ["killed", "rounds", "median s", "p99 s", "max s"]
     names += ["every gateway: median s", "p99 s", "max s"] if several else []
     rows = [[target, *_times(recoveries, several=several)] for target, recoveries in by_process(pieces).items()]
-    return _table(names, rows)
+    return table(names, rows)
 
 
 def _times(recoveries: Sequence[Recovery], *, several: bool) -> list[object]:
@@ -145,7 +145,8 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "-"
 
 
-def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of Markdown: words on the left, numbers on the right."""
     lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
     for row in rows:
         cells = (f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row)

@@ -55,17 +55,14 @@ async def run(folder: Path, gateways: int, seed: int, faults: Sequence[Fault], s
     progress = Progress()
     async with running(folder, gateways) as mesh:
         client = Client(mesh.gateways, mesh.write_key, mesh.filtered_key)
-        try:
-            async with _libraries(mesh, client.claims) as libraries:
-                async with _working(client):
-                    started = time.monotonic()
-                    for fault in faults:
-                        _tell(say, await _play(fault, mesh, client, progress))
-                seconds = time.monotonic() - started
-                say("waiting for the libraries to deliver what they hold")
-                books = await asyncio.gather(*(library.finish() for library in libraries))
-        finally:
-            await client.close()
+        async with _libraries(mesh, client.claims) as libraries:
+            async with _working(client):
+                started = time.monotonic()
+                for fault in faults:
+                    _tell(say, await _play(fault, mesh, client, progress))
+            seconds = time.monotonic() - started
+            say("waiting for the libraries to deliver what they hold")
+            books = await asyncio.gather(*(library.finish() for library in libraries))
         own = len(client.claims.sent)
         client.claims.sent.update(*(book.sent for book in books))
         mesh.check()

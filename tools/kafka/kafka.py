@@ -29,7 +29,9 @@ def main() -> int:
             java_command()
             say(f"archives in {class_path()}")
             return 0
-        return start(options.data.resolve(), options.port, options.brokers)
+        # Data of another number of brokers is of no use to these.
+        data = options.data or (DEFAULT_DATA if options.brokers == 1 else Path(f"{DEFAULT_DATA}-{options.brokers}"))
+        return start(data.resolve(), options.port, options.brokers)
     except KafkaUnavailableError as error:
         say(str(error))
         return 2
@@ -57,6 +59,13 @@ def say(text: str) -> None:
     sys.stderr.write(f"kafka: {text}\n")
 
 
+def _brokers(text: str) -> int:
+    """How many brokers an argument asks for."""
+    if text not in {*"123456789"}:
+        raise argparse.ArgumentTypeError(f"a number from 1 to 9, not {text!r}")
+    return int(text)
+
+
 def _wait_for_signal(kafka: LocalKafka) -> bool:
     """Whether a signal came; false when a broker ended first."""
     while kafka.running:
@@ -71,8 +80,16 @@ def _options() -> argparse.Namespace:
     commands.add_parser("fetch", help="resolve Kafka's archives into the cache and stop")
     starting = commands.add_parser("start", help="run a cluster in the foreground")
     starting.add_argument("--port", type=int, default=0, help="of the first broker; 0 picks a free one")
-    starting.add_argument("--data", type=Path, default=DEFAULT_DATA, help=f"data directory (default {DEFAULT_DATA})")
-    starting.add_argument("--brokers", type=int, default=1, help="how many (default 1)")
+    starting.add_argument(
+        "--data", type=Path, help=f"data directory (default {DEFAULT_DATA}; with N brokers {DEFAULT_DATA}-N)"
+    )
+    starting.add_argument(
+        "--brokers",
+        type=_brokers,
+        default=1,
+        help="how many, 1 to 9 (default 1); several replicate each topic (of three brokers, two must have a record"
+        " before it is acknowledged), and have a controller process beside them",
+    )
     return parser.parse_args()
 
 

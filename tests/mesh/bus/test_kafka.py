@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from mesh.bus.embedded import start_embedded
 from mesh.bus.kafka import KafkaBus
-from mesh.bus.kafka_client import KafkaSettings, QuietLog, is_retriable, producer_config, read_properties
+from mesh.bus.kafka_client import KafkaSettings, QuietLog, is_certain, is_retriable, producer_config, read_properties
 from mesh.bus.mock_cluster import MockCluster, MockClusterError
 from mesh.bus.port import Record
 from mesh.errors import BusUnavailable
@@ -69,6 +69,13 @@ async def test_only_a_record_that_is_wrong_itself_is_not_retriable() -> None:
     passing = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError.NOT_ENOUGH_REPLICAS)
     assert all(is_retriable(KafkaError(code)) for code in passing)
     assert not is_retriable(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+
+
+async def test_a_clock_that_is_wrong_is_no_fault_of_the_record() -> None:
+    """Kafka refuses a record from the future: it is stored nowhere, and passes once the clock is right."""
+    refused = KafkaError(KafkaError.INVALID_TIMESTAMP)
+    assert is_certain(refused)
+    assert is_retriable(refused)
 
 
 async def test_a_callback_that_raises_does_not_end_the_acknowledgements(

@@ -1,10 +1,12 @@
 """The launcher of a real Kafka: what it says when it cannot start one, and that it stops in order."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +15,19 @@ import pytest
 
 from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_client import KafkaSettings
+from mesh.bus.kafka_in_sync import usual_minimum
+from mesh.bus.kafka_tail import KafkaTail
 from mesh.bus.port import Record
+from mesh.bus.tail import Ends
+from mesh.errors import BusUnavailable
 from tests.mesh.bus.brokers import read_topic
 from tests.support.requirements import require
 from tools.kafka.archives import KafkaUnavailableError, kafka_version
-from tools.kafka.cluster import PORTS, Node, free_ports, running_kafka
+from tools.kafka.cluster import PORTS, START_SECONDS, LocalKafka, free_ports, running_kafka
+from tools.kafka.node import Node
 
+# A killed broker serves, and is in sync, again; on a busy machine.
+_BACK_SECONDS = 60.0
 LAUNCHER = Path(__file__).parents[3] / "tools" / "kafka" / "kafka.py"
 
 
@@ -116,16 +125,84 @@ async def test_the_launcher_serves_until_it_is_told_to_stop(tmp_path: Path) -> N
         assert told["version"] == kafka_version()
 
 
-@pytest.mark.usefixtures("java_and_maven")
-async def test_a_killed_broker_of_three_costs_nothing() -> None:
-    """Topics are replicated: acknowledged records survive, and publishing goes on with two of three in sync."""
+@pytest.fixture(scope="module")
+def three() -> Iterator[LocalKafka]:
+    """A cluster of three, all of which run when a test begins and are whole again when it ends."""
+    require("java")
+    require("mvn")
     with running_kafka(brokers=3) as kafka:
-        bus = KafkaBus(KafkaSettings(kafka.bootstrap, delivery_seconds=30.0))
-        assert await bus.produce([Record("t", b"%d" % n, b"%d" % n) for n in range(20)]) == []
-        kafka.nodes[2].end(signal.SIGKILL)
+        yield kafka
 
+
+async def test_a_killed_broker_of_three_costs_nothing(three: LocalKafka) -> None:
+    """Topics are replicated: acknowledged records survive, and publishing goes on with two of three in sync."""
+    bus = KafkaBus(KafkaSettings(three.bootstrap, delivery_seconds=30.0))
+    assert await bus.produce([Record("t", b"%d" % n, b"%d" % n) for n in range(20)]) == []
+    with _killed(three.nodes[2]):
         assert await bus.produce([Record("t", b"%d" % n, b"%d" % n) for n in range(20, 40)]) == []
         await bus.close()
-        stored = read_topic(kafka.bootstrap, "t", 40)
+        stored = read_topic(three.bootstrap, "t", 40)
 
     assert {record.value for record in stored} == {b"%d" % n for n in range(40)}
+
+
+async def test_a_tail_with_too_few_replicas_in_sync_decides_nothing(three: LocalKafka) -> None:
+    """With two of three killed the leader may hold records that it shows to nobody: there is no end to be told."""
+    settings = KafkaSettings(three.bootstrap)
+    bus, tail = KafkaBus(settings), KafkaTail(settings)
+    assert await bus.produce([Record("u", b"k", b"before")]) == []
+    before = await tail.ends(["u"])
+    with _killed(*three.nodes[1:]):
+        await _until(tail, "replicas in sync and needs 2")
+        hidden = bus.produce([Record("u", b"k", b"hidden")])
+        await asyncio.sleep(1.0)
+        assert not hidden.done()
+        with pytest.raises(BusUnavailable, match="needs 2"):
+            await tail.ends(["u"])
+
+    assert await asyncio.wait_for(hidden, _BACK_SECONDS) == []
+    after = await _ends(tail)
+    assert sum(after.offsets.values()) == sum(before.offsets.values()) + 1
+    await bus.close()
+
+
+@contextmanager
+def _killed(*nodes: Node) -> Iterator[None]:
+    """Brokers that are away for a while."""
+    for node in nodes:
+        node.end(signal.SIGKILL)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            node.await_ready(time.monotonic() + START_SECONDS)
+
+
+async def _until(tail: KafkaTail, problem: str) -> None:
+    """Return when the tail refuses for a reason."""
+    async with asyncio.timeout(_BACK_SECONDS):
+        while True:
+            try:
+                await tail.ends(["u"])
+            except BusUnavailable as error:
+                if problem in str(error):
+                    return
+            await asyncio.sleep(0.2)
+
+
+async def _ends(tail: KafkaTail) -> Ends:
+    """The ends, once they are told."""
+    async with asyncio.timeout(_BACK_SECONDS):
+        while True:
+            try:
+                return await tail.ends(["u"])
+            except BusUnavailable:
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize(("replicas", "least"), [(1, 1), (2, 1), (3, 2), (5, 3)])
+def test_where_the_cluster_does_not_say_half_of_the_replicas_are_needed(replicas: int, least: int) -> None:
+    """Rounded up: what `min.insync.replicas` usually is."""
+    assert usual_minimum(replicas) == least
