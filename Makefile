@@ -48,6 +48,7 @@ check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import r
 proto: $(READY) ## Regenerate gen/ from proto/
 	@buf format -w proto
 	@buf generate
+	@python tools/compile_topics.py
 	@python tools/compile_registry.py
 	@python tools/compile_openapi.py
 	@python tools/contract_lock.py

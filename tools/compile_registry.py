@@ -1,8 +1,8 @@
 """Compile the contracts into the Schema Registry's table, gen/clew/registry.json: part of `make proto`.
 
-Each topic's value has a subject, `<topic>-value`, and each proto file that it imports one of the file's own name. Ids
-and versions are for good: they stand in every Kafka record. So the table of the last commit is the base, a schema that
-changed becomes a new version with a new id, and nothing is removed.
+The value of each topic (proto/topics.toml) has a subject, `<topic>-value`, and each proto file that it imports one of
+the file's own name. Ids and versions are for good: they stand in every Kafka record. So the table of the last commit is
+the base, a schema that changed becomes a new version with a new id, and nothing is removed.
 
 Three stock clients read the table, each in its own way, and two things below are for their sake:
 
@@ -16,7 +16,6 @@ Three stock clients read the table, each in its own way, and two things below ar
 
 import argparse
 import base64
-import importlib
 import json
 import subprocess
 import sys
@@ -29,16 +28,11 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from mesh.registry.canonical import canonical_descriptor
+from tools.compile_topics import declared_topics, value_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TABLE: Final = Path("gen/clew/registry.json")
 SOURCES: Final = (ROOT / "proto", ROOT / "third_party" / "proto", Path(grpc_tools.__file__).parent / "_proto")
-# What stands on each topic: the first message of the file.
-VALUES: Final = {
-    "clew.events.v1": "clew/event/v1/enriched_event.proto",
-    "clew.events.failed.v1": "clew/event/v1/failed_event.proto",
-    "clew.profiles.v1": "clew/identity/v1/profile_changed.proto",
-}
 BUILT_IN: Final = "google/protobuf/descriptor.proto"
 # Google's files follow the installed protobuf, whose next version must not give every schema a new id.
 FROZEN: Final = "google/protobuf/"
@@ -140,9 +134,8 @@ def base_table() -> dict[str, Any]:
 def compile_table(base: Mapping[str, Any]) -> str:
     """The table for the contracts as generated in gen/, on top of a base."""
     table = RegistryTable(base)
-    for topic, name in VALUES.items():
-        module = importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
-        table.add_value(topic, module.DESCRIPTOR)
+    for topic in declared_topics().topics:
+        table.add_value(topic.name, value_of(topic).file)
     return table.text()
 
 
