@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
+from cli.schemas_commands import app as schemas
 from cli.source_commands import app as sources
 from cli.topics_commands import app as topics
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 app.add_typer(sources, name="source")
 app.add_typer(topics, name="topics")
+app.add_typer(schemas, name="schemas")
 
 
 Kafka = Annotated[

@@ -43,6 +43,11 @@ class SchemaRegistry:
         """Read the table from a JSON file: a path, or one of a package by `importlib.resources.files`."""
         return SchemaRegistry(json.loads(source.read_text(encoding="utf-8")))
 
+    @property
+    def table(self) -> SchemaTable:
+        """What it is over."""
+        return self._table
+
     def schema_id(self, message: str) -> int:
         """The id of the newest schema whose first message has this full name.
 
