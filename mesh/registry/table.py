@@ -1,5 +1,6 @@
 """The registry's content: schemas by id, and for each subject the ids of its versions."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,6 +48,11 @@ class RegisteredSchema:
     text: str
     serialized: str
     references: tuple[Reference, ...]
+
+    @property
+    def descriptor(self) -> bytes:
+        """The serialized file descriptor."""
+        return base64.b64decode(self.serialized)
 
 
 class SchemaTable:
