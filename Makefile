@@ -51,6 +51,7 @@ proto: $(READY) ## Regenerate gen/ from proto/
 	@python tools/compile_topics.py
 	@python tools/compile_registry.py
 	@python tools/compile_openapi.py
+	@python tools/compile_asyncapi.py
 	@python tools/contract_lock.py
 
 kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and Maven)

@@ -6,16 +6,13 @@ import typer
 
 app = typer.Typer(
     name="schemas",
-    help="""The schemas of the topics, in a Confluent-compatible registry of your own.
-
-    The gateway has a read-only registry itself (HTTP, /registry). Where another one is to be used, register the schemas
-    when you deploy, and start the gateway with CLEW_SCHEMA_REGISTRY: it looks the ids up and registers nothing.
-
-    Exit status of both commands: 0 all is registered, 1 the registry refused or did not answer, or a schema is
-    incompatible, 2 wrong options, 3 schemas are to be registered.
-
-    Log in by CLEW_SCHEMA_REGISTRY_AUTH=USER:PASSWORD or CLEW_SCHEMA_REGISTRY_TOKEN.
-    """,
+    help="The schemas of the topics, in a Confluent-compatible registry of your own.\n\n"
+    "The gateway has a read-only registry itself (HTTP, /registry). Where another one is to be used, register the "
+    "schemas when you deploy, and start the gateway with CLEW_SCHEMA_REGISTRY: it looks the ids up and registers "
+    "nothing.\n\n"
+    "Exit status of both commands: 0 all is registered, 1 the registry refused or did not answer, or a schema is "
+    "incompatible, 2 wrong options, 3 schemas are to be registered.\n\n"
+    "Log in by CLEW_SCHEMA_REGISTRY_AUTH=USER:PASSWORD or CLEW_SCHEMA_REGISTRY_TOKEN.",
     no_args_is_help=True,
 )
 

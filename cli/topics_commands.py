@@ -9,13 +9,10 @@ from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
 
 app = typer.Typer(
     name="topics",
-    help="""Kafka's topics, as the contracts declare them.
-
-    Exit status of both commands: 0 all is as declared, 1 Kafka refused or did not answer, 2 wrong options or file,
-    3 changes are pending.
-
-    How to connect to a cluster with TLS or SASL stands in the file that CLEW_KAFKA_PROPERTIES_FILE names.
-    """,
+    help="Kafka's topics, as the contracts declare them.\n\n"
+    "Exit status of both commands: 0 all is as declared, 1 Kafka refused or did not answer, 2 wrong options or file, "
+    "3 changes are pending.\n\n"
+    "How to connect to a cluster with TLS or SASL stands in the file that CLEW_KAFKA_PROPERTIES_FILE names.",
     no_args_is_help=True,
 )
 
@@ -31,8 +28,7 @@ KafkaAddress = Annotated[
 File = Annotated[
     Path | None,
     typer.Option(
-        help="TOML with what is to differ here: [defaults] replicas, config; "
-        '[topics."NAME"] partitions, replicas, config.',
+        help="TOML with what is to differ here: partitions, replicas, config, of one topic or all (docs/TOPICS.md).",
         exists=True,
         dir_okay=False,
     ),

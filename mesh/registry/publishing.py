@@ -145,7 +145,7 @@ class Publishing:
         if newest is None:
             return
         old = _descriptor(newest)
-        broken = [] if old is None else breaking_changes(old, FileDescriptorProto.FromString(schema.descriptor))
+        broken = [] if old is None else breaking_changes(old, schema.file_descriptor())
         references = self._references(schema)
         broken += [] if references is None else self._registry.objections(subject, schema, references)
         if broken:

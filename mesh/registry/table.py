@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
 from mesh.registry.canonical import fingerprint
 
 # Error codes of the API.
@@ -53,6 +55,10 @@ class RegisteredSchema:
     def descriptor(self) -> bytes:
         """The serialized file descriptor."""
         return base64.b64decode(self.serialized)
+
+    def file_descriptor(self) -> FileDescriptorProto:
+        """What the schema says."""
+        return FileDescriptorProto.FromString(self.descriptor)
 
 
 class SchemaTable:
