@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 COUNT = 20
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Maven may have to resolve a compiler first.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_the_java_consumer_works(mesh: RunningMesh, tmp_path: Path) -> None:
     shell(blocks()["copy"], tmp_path, CLEW=str(ROOT))
     write_blocks(tmp_path, "pom.xml", "src/main/java/EventPrinter.java")
     built = subprocess.run(
-        [maven, "-B", "-q", "compile"], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
+        [maven, "-B", "-q", "compile"], cwd=tmp_path, capture_output=True, text=True, timeout=800, check=False
     )
     if "Could not transfer artifact" in built.stdout or "Could not find artifact" in built.stdout:
         missing(f"Maven could not resolve the consumer's dependencies: {built.stdout[-1000:]}")
