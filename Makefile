@@ -67,8 +67,10 @@ check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import r
 proto: $(READY) ## Regenerate gen/ from proto/
 	@buf format -w proto
 	@buf generate
+	@python tools/compile_topics.py
 	@python tools/compile_registry.py
 	@python tools/compile_openapi.py
+	@python tools/compile_asyncapi.py
 	@python tools/contract_lock.py
 
 kafka: $(READY) ## Start a real Apache Kafka without Docker, BROKERS of them (1; needs Java 17 and Maven)

@@ -15,8 +15,9 @@ import grpc
 from clew.identity.v1.identity_service_pb2 import IssueTokenRequest
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from cli.children import Child, ChildFailed, Ready, keep_running
-from cli.health import is_serving
+from cli.health import is_serving, kafka_problem
 from cli.layout import ADMIN_CLIENT, Layout, Secrets, write_private
+from cli.topics import TopicsNotMade, create_missing
 
 START_SECONDS = 30.0
 _ADMIN_TOKEN_SECONDS = 86_400
@@ -79,6 +80,8 @@ class Mesh:
         # What needs no broker starts beside it.
         await asyncio.gather(*(self.children[name].start() for name in _SERVICES))
         kafka = self.options.kafka or await self._start_broker(layout)
+        if self.options.kafka:
+            await self._make_topics()
         env = self._environment(layout, "gateway", grpc_ports) | self._gateway_environment(
             layout, grpc_ports, kafka, http
         )
@@ -106,6 +109,18 @@ class Mesh:
         await self.children["kafka"].start()
         await self.children["kafka"].wait_ready(START_SECONDS)
         return self._broker_address()
+
+    async def _make_topics(self) -> None:
+        """Create the topics that a real Kafka lacks, before its brokers do so in their own way at the first record."""
+        if await asyncio.to_thread(kafka_problem, self.options.kafka):
+            # It is said, with what it means for events, once the mesh serves.
+            self.say("topics were not looked at; `clew topics apply` makes them once Kafka answers")
+            return
+        try:
+            for line in await asyncio.to_thread(create_missing, self.options.kafka):
+                self.say(line)
+        except TopicsNotMade as error:
+            self.say(f"topics were not made: {error}; `clew topics apply` makes them")
 
     def _broker_address(self) -> str:
         """Where the broker is; the file goes, so that the next one to appear is the next broker's."""
