@@ -38,6 +38,7 @@ VALUES: Final = {
     "clew.events.v1": "clew/event/v1/enriched_event.proto",
     "clew.events.failed.v1": "clew/event/v1/failed_event.proto",
     "clew.profiles.v1": "clew/identity/v1/profile_changed.proto",
+    "clew.audit.v1": "clew/audit/v1/audit_entry.proto",
 }
 BUILT_IN: Final = "google/protobuf/descriptor.proto"
 # Google's files follow the installed protobuf, whose next version must not give every schema a new id.
