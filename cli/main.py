@@ -11,6 +11,7 @@ import typer
 
 from cli.options import DEFAULT_DATA_DIR, DataDir
 from cli.source_commands import app as sources
+from cli.topic.commands import app as topic
 
 app = typer.Typer(
     name="clew",
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(sources, name="source")
+app.add_typer(topic, name="topic")
 
 
 def _checked_addresses(addresses: str) -> str:
