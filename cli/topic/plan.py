@@ -1,15 +1,23 @@
 """Where to begin and to end on each partition, so that a read is bounded and reads no more than it must."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from cli.topic.errors import TopicError
 from cli.topic.selection import Range, Selection
 
 _SECONDS: Final = 10
+_RETRY_SECONDS: Final = 0.2
+_MOVING: Final = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
 # Clocks of publishers differ and retries arrive late: a record's time may be older than that of one before it.
 SLACK_MS: Final = 3_600_000
 _NO_OFFSET: Final = -1
@@ -51,7 +59,7 @@ def plan(consumer: Any, selection: Selection) -> Plan:
         raise TopicError(f"there is no topic {topic}; there are {', '.join(others) or 'none yet'}")
     made, lows = Plan(), dict[int, int]()
     for partition in _wanted(selection.ranges, partitions, topic):
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_SECONDS)
+        low, high = _watermarks(consumer, TopicPartition(topic, partition))
         ranges = [one for one in selection.ranges if one.partition == partition]
         made.starts[partition] = max(low, min((one.first for one in ranges), default=low))
         ends = [high if one.last is None else one.last + 1 for one in ranges]
@@ -63,6 +71,20 @@ def plan(consumer: Any, selection: Selection) -> Plan:
             )
     _bound_by_time(consumer, selection, made, lows)
     return made
+
+
+def _watermarks(consumer: Any, partition: TopicPartition) -> tuple[int, int]:
+    """Where a partition begins and ends. One that was just made, or is moving, is asked for again."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return low, high
 
 
 def _wanted(ranges: Sequence[Range], partitions: Sequence[int], topic: str) -> list[int]:

@@ -31,6 +31,8 @@ _RESERVED: Final = ("clew.dest.", "__")
 _PROGRESS_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15
 _FLUSH_SECONDS: Final = 70.0
+# How large a record may be is for the topic to say.
+_MOST_BYTES: Final = 32 << 20
 # What librdkafka calls a mock cluster.
 _EMBEDDED_CLUSTER: Final = "mockCluster"
 
@@ -179,7 +181,9 @@ class _Sink:
     """Writes copies and counts what Kafka acknowledges."""
 
     def __init__(self, broker: Broker, copying: Copying, tally: Tally) -> None:
-        self._producer = Producer({**producer_config(broker.settings), "log_level": 0})
+        self._producer = Producer(
+            {**producer_config(broker.settings), "message.max.bytes": _MOST_BYTES, "log_level": 0}
+        )
         self._target = copying.target
         self._by = copying.by or getpass.getuser()
         self._tally = tally
@@ -200,6 +204,9 @@ class _Sink:
                 break
             except BufferError:
                 self._producer.poll(0.5)
+            except KafkaException as error:
+                self._tally.failures.append(f"{raw.place}: {error.args[0].str()}")
+                return
         self._producer.poll(0)
         self._progress.show(self._tally)
 

@@ -21,7 +21,7 @@ REASONS: Final = {
 }
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO: Final = re.compile(r"-((?:\d{1,7}[smhdw])+)", re.ASCII)
-_RANGE: Final = re.compile(r"(\d{1,9})(?::(\d{1,18})?(-)?(\d{1,18})?)?", re.ASCII)
+_RANGE: Final = re.compile(r"(\d{1,9})(?::(?:(\d{1,18})(?:(-)(\d{1,18})?)?|-(\d{1,18})))?", re.ASCII)
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -163,10 +163,11 @@ def parse_range(text: str) -> Range:
         BadSelection: It is none of these.
     """
     match = _RANGE.fullmatch(text)
-    if match is None or (":" in text and match[2] is None and match[4] is None):
+    if match is None:
         raise BadSelection("--offsets", f"{text!r} is no PARTITION:FIRST-LAST; write it like 3, 3:17, 3:10-20 or 3:10-")
     first = int(match[2] or 0)
-    last = int(match[4]) if match[4] else None
+    end = match[4] or match[5]
+    last = int(end) if end else None
     if match[2] and not match[3]:
         last = first
     if last is not None and last < first:
