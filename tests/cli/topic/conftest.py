@@ -1,5 +1,6 @@
 """Brokers whose topics are read: the embedded one's mock, and a real Apache Kafka."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -64,3 +65,12 @@ def written(bootstrap: tuple[str, bool]) -> Written:
     """A topic of its own, which the first write makes."""
     address, real = bootstrap
     return Written(address, real, f"test.{next(_numbers)}.{new_id()}")
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """Commands take Ctrl-C for themselves: give it back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
