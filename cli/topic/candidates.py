@@ -19,19 +19,21 @@ from cli.topic.view import typed_payload
 MAX_CALL_EVENTS: Final = 200
 MAX_CALL_BYTES: Final = 2 << 20
 """A call holds less than gRPC's 4 MiB."""
+_MOST_EVENT_BYTES: Final = 32_768
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A failed event, what replaces it, and what the gateway made of it.
+    """A failed event without its payload, what replaces it, and what the gateway made of it.
 
     `problem` says why it could not be mended here; then the gateway is not asked.
     """
 
-    raw: Raw
     event: FailedEvent
     redrive: messages.Redrive
     problem: str = ""
+    lacks_type: bool = False
+    """Whether its payload names no type: the path that it was sent to may have."""
     result: messages.RedriveResult | None = None
 
     @property
@@ -52,7 +54,7 @@ class Candidate:
         if self.problem or self.result is None:
             return self.problem
         detail = self.result.detail
-        if self.result.failure_reason == FAILURE_REASON_UNKNOWN_TYPE and not _has_type(self.event.payload):
+        if self.result.failure_reason == FAILURE_REASON_UNKNOWN_TYPE and self.lacks_type:
             detail += "; the path that it was sent to may have said it: try --set type='\"track\"'"
         return detail
 
@@ -66,14 +68,14 @@ def candidates(found: Iterable[Read], fix: Fix | None) -> Iterator[Candidate]:
 
 def mended(raw: Raw, event: FailedEvent, fix: Fix | None) -> Candidate:
     """One of them."""
-    redrive = messages.Redrive(partition=raw.partition, offset=raw.offset)
-    candidate = Candidate(raw, event, redrive)
-    if fix is None:
-        return candidate
+    candidate = Candidate(event, messages.Redrive(partition=raw.partition, offset=raw.offset))
+    candidate.lacks_type = not _has_type(event.payload)
     try:
-        _replace(redrive, event.payload, fix)
+        if fix is not None:
+            _replace(candidate.redrive, event.payload, fix)
     except CannotFix as error:
         candidate.problem = str(error)
+    event.ClearField("payload")
     return candidate
 
 
@@ -99,6 +101,8 @@ def _replace(redrive: messages.Redrive, payload: bytes, fix: Fix) -> None:
     after = fix(before)
     if after == before:
         return
+    if len(after) > _MOST_EVENT_BYTES:
+        raise CannotFix(f"the mended event has {len(after)} bytes, the limit is {_MOST_EVENT_BYTES}")
     if typed is not None:
         try:
             redrive.event.CopyFrom(Parse(after, Event()))

@@ -1,8 +1,9 @@
 """`clew topic redrive`: failed events, mended where asked, sent through the gateway again."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -17,6 +18,7 @@ from cli.topic.fixes import Fix
 from cli.topic.read import INTERRUPTED, complain, selected, tell
 from cli.topic.reader import Stop, consumer
 from cli.topic.redrive_view import print_look, print_results, print_sent
+from cli.topic.schemas import Read
 from cli.topic.selection import Selection
 
 _READY: Final = messages.REDRIVE_STATUS_READY
@@ -79,10 +81,21 @@ def redrive(access: Access, redriving: Redriving, *, json_lines: bool) -> int:
 
 def _find(access: Access, redriving: Redriving, stop: Stop) -> list[Candidate]:
     with consumer(access.broker()) as client:
-        reads = list(selected(client, access.schemas(), redriving.selection, stop))
-    if redriving.one and len(reads) != 1:
-        raise TopicError(f"--edit takes one event, and {len(reads)} are meant; name it by --offsets or --message-id")
-    return list(candidates(reads, redriving.fix))
+        reads = selected(client, access.schemas(), redriving.selection, stop)
+        if redriving.one:
+            reads = iter(_the_one(reads))
+        found = list(candidates(reads, redriving.fix))
+    if redriving.selection.limit and len(found) == redriving.selection.limit:
+        tell(f"only the first {len(found)} events are looked at: --limit")
+    return found
+
+
+def _the_one(reads: Iterable[Read]) -> list[Read]:
+    found = list(islice(reads, 2))
+    if len(found) != 1:
+        number = "more than one is meant" if found else "none is meant"
+        raise TopicError(f"--edit takes one event, and {number}; name it by --offsets or --message-id")
+    return found
 
 
 def _look(gateway: Gateway, redriving: Redriving, found: Sequence[Candidate]) -> None:

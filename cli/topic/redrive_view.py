@@ -64,8 +64,8 @@ def as_dict(candidate: Candidate) -> dict[str, Any]:
     """What is known of an event, for programs."""
     event, result = candidate.event, candidate.result
     shown: dict[str, Any] = {
-        "partition": candidate.raw.partition,
-        "offset": candidate.raw.offset,
+        "partition": candidate.redrive.partition,
+        "offset": candidate.redrive.offset,
         "workspace": event.workspace,
         "source": event.source,
         "failed_with": candidate.reason,
@@ -115,7 +115,7 @@ def _other_row(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _place(candidate: Candidate) -> tuple[str, str, str, str]:
-    place = f"{candidate.raw.partition}:{candidate.raw.offset}"
+    place = f"{candidate.redrive.partition}:{candidate.redrive.offset}"
     message_id = candidate.result.message_id if candidate.result else candidate.event.message_id
     return place, candidate.event.source, candidate.reason, message_id or "-"
 

@@ -127,12 +127,21 @@ class Redriver:
     async def _look(self, order: Order) -> list[Item]:
         """Find out about each event whether it can be sent."""
         await self._log.catch_up()
-        places: dict[Partition, set[int]] = {}
-        for redrive in order.redrives:
-            places.setdefault((FAILED_TOPIC, redrive.partition), set()).add(redrive.offset)
-        stored = {(record.partition, record.offset): record for record in await self._tail.pick(places)}
-        items, seen = [Item(redrive) for redrive in order.redrives], set[bytes]()
+        items = [Item(redrive) for redrive in order.redrives]
+        seen: set[bytes] = set()
         sources: dict[str, Source | None] = {}
+        # A few at a time: what failed may be large, and is kept no longer than it takes to look at it.
+        for first in range(0, len(items), _AT_ONCE):
+            await self._look_at(items[first : first + _AT_ONCE], order, seen, sources)
+        return items
+
+    async def _look_at(
+        self, items: Sequence[Item], order: Order, seen: set[bytes], sources: dict[str, Source | None]
+    ) -> None:
+        places: dict[Partition, set[int]] = {}
+        for item in items:
+            places.setdefault((FAILED_TOPIC, item.redrive.partition), set()).add(item.redrive.offset)
+        stored = {(record.partition, record.offset): record for record in await self._tail.pick(places)}
         for item in items:
             record = stored.get((item.redrive.partition, item.redrive.offset))
             item.failed = read_failed(record) if record else None
@@ -150,7 +159,7 @@ class Redriver:
             repeated = item.failed.key in seen
             seen.add(item.failed.key)
             self._check(item, item.failed, again=order.again, repeated=repeated)
-        return items
+            item.failed.event.ClearField("payload")
 
     def _check(self, item: Item, failed: Failed, *, again: bool, repeated: bool) -> None:
         item.changes = changes(*text_of(failed, item.redrive))
@@ -165,6 +174,7 @@ class Redriver:
         elif item.decoded.rejected:
             item.status = Status.REDRIVE_STATUS_INVALID
             item.detail = item.decoded.rejected[0].detail
+            item.decoded.rejected[0].payload = b""
         else:
             item.status = Status.REDRIVE_STATUS_READY
 

@@ -90,8 +90,7 @@ def test_an_audit_entry_is_a_line() -> None:
 
 def candidate(status: messages.RedriveStatus.ValueType, offset: int = 17, **fields: object) -> Candidate:
     """One that the gateway has answered."""
-    raw = Raw(RAW.topic, 3, offset, RAW.time_ms, b"web", b"x", [])
-    made = Candidate(raw, FAILED, messages.Redrive(partition=3, offset=offset))
+    made = Candidate(FAILED, messages.Redrive(partition=3, offset=offset))
     made.result = messages.RedriveResult(status=status, message_id="m-1", **fields)  # type: ignore[arg-type]
     return made
 
@@ -108,7 +107,7 @@ def test_what_still_fails_is_shown_before_anything_is_sent(capsys: pytest.Captur
         ),
         before,
     ]
-    found[1].event = FailedEvent(payload=b'{"event":"x"}')
+    found[1].lacks_type = True
     print_look(found, do=False)
     out = capsys.readouterr().out
     assert "3 failed events: 1 ready, 1 still failing, 1 redriven before" in out
@@ -136,14 +135,27 @@ def test_verdicts_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_message_is_mended_as_its_json() -> None:
     """By the contract's JSON names, into a message again; what is none is refused here."""
-    failed = FailedEvent(payload=TYPED.SerializeToString())
-    good = mended(RAW, failed, setting([parse_set('userId="u"')]))
+
+    def failed() -> FailedEvent:
+        return FailedEvent(payload=TYPED.SerializeToString())
+
+    good = mended(RAW, failed(), setting([parse_set('userId="u"')]))
     assert (good.redrive.event.user_id, good.redrive.event.properties_json, good.problem) == ("u", '{"a":1}', "")
-    bad = mended(RAW, failed, setting([parse_set("no_such_field=1")]))
+    bad = mended(RAW, failed(), setting([parse_set("no_such_field=1")]))
     assert "no clew.event.v1.Event" in bad.problem
     assert bad.status == messages.REDRIVE_STATUS_INVALID
-    same = mended(RAW, failed, None)
+    same = mended(RAW, failed(), None)
     assert same.redrive.WhichOneof("replacement") is None
+
+
+def test_what_is_too_large_or_no_text_is_refused_here() -> None:
+    """So that it does not cost the other events of its call."""
+    large = FailedEvent(payload=b'{"blob":"%s"}' % (b"x" * 40_000))
+    assert "the limit is 32768" in mended(RAW, large, setting([parse_set('userId="u"')])).problem
+    broken = mended(RAW, FailedEvent(payload=b"{}"), lambda _: b'{"a":"\xff"}')
+    assert "no UTF-8" in broken.problem
+    assert mended(RAW, FailedEvent(payload=b'{"event":"x"}'), None).lacks_type
+    assert not mended(RAW, FailedEvent(payload=b'{"type":"x"}'), None).lacks_type
 
 
 def test_calls_hold_one_workspace_and_no_more_than_fits() -> None:
