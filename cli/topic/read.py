@@ -1,5 +1,6 @@
 """`clew topic read`: records of a topic, decoded."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -42,6 +43,10 @@ def read(access: Access, selection: Selection, *, follow: bool, json_lines: bool
                 shown += 1
     except (NotRunning, TopicError, KafkaException) as error:
         return complain("read", error)
+    except BrokenPipeError:
+        # Whoever reads has enough, like `head`. What is left in the buffer must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     if not json_lines:
         tell(f"{shown} records of {selection.topic}")
     return INTERRUPTED if stop() and not follow else 0

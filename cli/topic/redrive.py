@@ -24,7 +24,10 @@ from cli.topic.selection import Selection
 _READY: Final = messages.REDRIVE_STATUS_READY
 _UNANSWERED: Final = messages.REDRIVE_STATUS_UNANSWERED
 SETTLED: Final = frozenset({messages.REDRIVE_STATUS_SENT, messages.REDRIVE_STATUS_REDRIVEN_BEFORE, _READY})
-_PAUSES_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 8.0
+# Calls in a row by which nothing was sent, over about half a minute.
+_MOST_CALM: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +111,22 @@ def _send(gateway: Gateway, redriving: Redriving, ready: Sequence[Candidate], st
     """Send them in order, again after a pause where the gateway could not; the audit entries that tell of it."""
     entries: list[str] = []
     for group in calls(ready):
-        left = group
-        for pause in (*_PAUSES_SECONDS, None):
+        left, calm, pause = group, 0, _FIRST_PAUSE_SECONDS
+        while left and not stop():
+            before = len(left)
             problem = _try(gateway, redriving, left, entries)
             left = [candidate for candidate in left if candidate.status in {_READY, _UNANSWERED}]
-            if not left or stop():
+            if not left:
                 break
-            if pause is None:
-                tell(f"gave up: {problem or left[0].detail}")
+            problem = problem or left[0].detail
+            # Where a source's rate is what holds it up, it goes on, if slowly.
+            calm = calm + 1 if len(left) == before else 0
+            if calm == _MOST_CALM:
+                tell(f"gave up: {problem}")
                 return entries
-            tell(f"{len(left)} wait: {problem or left[0].detail}; again in {pause:.0f} s")
+            tell(f"{len(left)} wait: {problem}; again in {pause:.0f} s")
             _sleep(pause, stop)
-        if stop():
-            break
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
     return entries
 
 

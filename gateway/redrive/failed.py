@@ -13,7 +13,7 @@ from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.decode import decode_typed
 from gateway.decode.event import Surroundings, decode_event
 from gateway.decode.request import decode_all, reject_text
-from gateway.decode.types import DecodedRequest
+from gateway.decode.types import DecodedEvent, DecodedRequest
 from mesh.bus.framing import FramingError, split
 from mesh.bus.tail import StoredRecord
 
@@ -82,9 +82,18 @@ def decode_again(failed: Failed, redrive: Redrive) -> DecodedRequest:
     decoded = _decode(failed, redrive)
     for event in decoded.events:
         if WARNING_MESSAGE_ID_MINTED in event.warnings:
-            event.message_id = failed.message_id
+            _name(event, failed)
         event.warnings.append(WARNING_REDRIVEN)
     return decoded
+
+
+def _name(event: DecodedEvent, failed: Failed) -> None:
+    """Give an event without a message id the one that it failed with, or else one that is the same each time."""
+    if failed.event.message_id:
+        event.message_id = failed.event.message_id
+        event.warnings.remove(WARNING_MESSAGE_ID_MINTED)
+    else:
+        event.message_id = failed.message_id
 
 
 def text_of(failed: Failed, redrive: Redrive) -> tuple[bytes | Event, bytes | Event]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
 from opentelemetry import trace
 
 from clew.admin.v1 import failed_event_service_pb2 as messages
@@ -22,11 +23,12 @@ from gateway.sources import Source
 from mesh.bus.port import Partition
 from mesh.bus.tail import Tail
 from mesh.clock import Clock
-from mesh.errors import ClewError
+from mesh.errors import ClewError, Internal
 
 # Few enough to fit into any source's share of the pipeline, enough to travel as one batch.
 _AT_ONCE: Final = 50
 _NOBODY: Final = Credentials()
+_log = structlog.get_logger()
 _OUTCOMES: Final = {
     Verdict.VERDICT_ACCEPTED: audit.REDRIVE_OUTCOME_ACCEPTED,
     Verdict.VERDICT_DUPLICATE: audit.REDRIVE_OUTCOME_DUPLICATE,
@@ -179,42 +181,48 @@ class Redriver:
             item.status = Status.REDRIVE_STATUS_READY
 
     async def _send_all(self, items: Sequence[Item]) -> None:
-        """Send in order; after the first that is not answered nothing more, so that none overtakes it."""
-        doors: dict[int, Collector] = {}
-        stopped = _Stop()
+        """Send in order; after a source's first that is not answered none of it, so that none overtakes it."""
+        doors: dict[str, _Door] = {}
+        for item in items:
+            if item.source is not None and item.source.name not in doors:
+                doors[item.source.name] = _Door(self._collector_for(item.source))
         for first in range(0, len(items), _AT_ONCE):
-            await asyncio.gather(*(self._send(item, doors, stopped) for item in items[first : first + _AT_ONCE]))
+            some = items[first : first + _AT_ONCE]
+            await asyncio.gather(*(self._send(item, doors[item.source.name]) for item in some if item.source))
 
-    async def _send(self, item: Item, doors: dict[int, Collector], stopped: "_Stop") -> None:
-        source, decoded = item.source, item.decoded
+    async def _send(self, item: Item, door: "_Door") -> None:
+        failed, decoded = item.failed, item.decoded
         item.status = Status.REDRIVE_STATUS_UNANSWERED
-        if stopped.detail or source is None or decoded is None:
-            item.detail = stopped.detail
+        if door.closed or failed is None or decoded is None:
+            item.detail = door.closed
             return
-        door = doors.setdefault(id(source), self._collector_for(source))
         try:
-            (item.outcome,) = await door.collect(
+            (item.outcome,) = await door.collector.collect(
                 lambda: decoded,
                 _NOBODY,
                 span=trace.get_current_span(),
                 received_ns=self._clock.now_ns(),
                 # Whose device it was is not kept, and the administrator's is not the visitor's.
                 client_ip="",
-                size=item.redrive.ByteSize(),
+                size=max(item.redrive.ByteSize(), failed.event.payload_size_bytes),
             )
         except ClewError as error:
-            item.detail = stopped.detail = str(error)
+            item.detail = door.closed = str(error)
+        except Exception:  # noqa: BLE001 - whatever it is: the others go on, and the audit must be told
+            _log.exception("a redriven event could not be carried")
+            item.detail = door.closed = str(Internal("a fault of clew's; the gateway's log has it"))
         else:
             item.status, item.detail = Status.REDRIVE_STATUS_SENT, item.outcome.detail
 
 
-class _Stop:
-    """Why nothing more is sent; empty as long as something is."""
+class _Door:
+    """Where a source's events enter, and why none does any more; empty as long as they do."""
 
-    __slots__ = ("detail",)
+    __slots__ = ("closed", "collector")
 
-    def __init__(self) -> None:
-        self.detail = ""
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self.closed = ""
 
 
 def _audited(item: Item) -> audit.RedrivenEvent:

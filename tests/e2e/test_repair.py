@@ -173,6 +173,16 @@ def test_events_are_copied_to_a_topic_of_ones_own(mesh: RunningMesh) -> None:
     assert "only the gateway writes" in _refused(mesh, "topic", "replay", "failed", "--to", "events", "--yes")
 
 
+def test_a_pipe_that_has_enough_is_no_error(mesh: RunningMesh) -> None:
+    """`clew topic read ... | head` ends well."""
+    fail(mesh, *(nameless(properties={"filling": "x" * 5_000}) for _ in range(100)))
+    read = f"{sys.executable} -m cli topic read failed --json --data-dir {mesh.data_dir}"
+    done = subprocess.run(
+        ["bash", "-c", f"{read} | head -1 >/dev/null; exit ${{PIPESTATUS[0]}}"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def _refused(mesh: RunningMesh, *arguments: str) -> str:
     """What a refused command says on standard error."""
     command = [sys.executable, "-m", "cli", *arguments, "--data-dir", str(mesh.data_dir)]

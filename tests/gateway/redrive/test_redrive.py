@@ -230,6 +230,17 @@ async def test_one_without_a_message_id_gets_the_same_each_time(operator: Operat
     assert list(published.warnings) == [WARNING_MESSAGE_ID_MINTED, WARNING_REDRIVEN]
 
 
+async def test_a_replacement_without_a_message_id_keeps_the_old_one(operator: Operator) -> None:
+    """Whoever writes the event anew does not make another one of it by leaving the id out."""
+    event = nameless()
+    offset = await operator.fail(event)
+    without = {"eventJson": json.dumps({"type": "track", "event": "Anew", "userId": "u-1"})}
+    (result,) = await operator.redrive({"offset": offset, **without})
+    assert result["messageId"] == event["messageId"]
+    (published,) = operator.events(event["messageId"])
+    assert list(published.warnings) == [WARNING_REDRIVEN]
+
+
 async def test_a_client_that_sends_it_again_itself_sends_a_duplicate(operator: Operator) -> None:
     """And the other way round: whoever mends it first is the one."""
     first, second = nameless(), nameless()
@@ -366,21 +377,23 @@ async def test_a_source_that_is_disabled_gets_no_events(operator: Operator) -> N
 
 
 async def test_the_rate_of_the_source_holds(operator: Operator) -> None:
-    """Beyond the burst of the source nothing is sent, in order, and it says why."""
+    """Beyond the burst of the source nothing of it is sent, in order, and it says why; other sources' events are."""
     headers = operator.gateway.bearer("clew.admin")
     sources = "/v1/workspaces/main/sources"
     await operator.client.post(sources, json={"name": "slow"}, headers=headers)
     key = (await operator.client.post(f"{sources}/slow/writeKeys", json={}, headers=headers)).json()["secret"]
     events = [nameless() for _ in range(10)]
     await operator.client.post("/v1/batch", json={"batch": events}, headers={"X-Write-Key": key})
+    other = nameless()
+    await operator.fail(other)
     limits = {"limits": {"eventsPerSecond": 0.01, "burst": 4}}
     mask = {"updateMask": "limits"}
     await operator.client.patch(f"{sources}/slow", json=limits, params=mask, headers=headers)
     results = await operator.redrive(
-        *({"offset": operator.refused + at, **mended(event)} for at, event in enumerate(events))
+        *({"offset": operator.refused + at, **mended(event)} for at, event in enumerate([*events, other]))
     )
     statuses = [result["status"].removeprefix("REDRIVE_STATUS_") for result in results]
-    assert statuses == ["SENT"] * 4 + ["UNANSWERED"] * 6
+    assert statuses == ["SENT"] * 4 + ["UNANSWERED"] * 6 + ["SENT"]
     assert "RATE_LIMITED" in results[4]["detail"]
 
 
