@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # 0 takes a free one; the address is printed.
 KAFKA_PORT ?= 0
+# How many processes run the tests: most of them wait, for brokers and for time to pass.
+WORKERS ?= 4
 # How long `make fuzz` takes for each target.
 SECONDS ?= 60
 # `make test-faults`: how many kills, which ones (empty: random ones, said at start), and what else it is told (see --help).
@@ -13,6 +15,8 @@ FAULTS ?=
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
+# Compiled modules are kept, whatever the environment says: the suite starts some hundred processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-faults check fuzz proto kafka bench lock clean
@@ -37,7 +41,7 @@ up: $(READY) ## Start the mesh and keep it running until Ctrl-C
 	@clew up
 
 test: $(READY) ## Run the whole test suite
-	@python -m pytest
+	@python -m pytest -n $(WORKERS)
 
 test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17 and Maven)
 	@python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(FAULTS)

@@ -19,7 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain help: loading what draws boxes takes as long as all the rest.
+    rich_markup_mode=None,
 )
 
 app.add_typer(sources, name="source")
@@ -86,7 +87,10 @@ def trace(
     trace_id: Annotated[str, typer.Argument(metavar="ID|last", help="A trace id (32 hex digits), or `last`.")] = "last",
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Show one request's waterfall across all processes, from the local span store."""
+    """Show one request's waterfall across all processes.
+
+    It comes from the local span store.
+    """
     from cli.trace import trace as run
 
     raise typer.Exit(run(trace_id, data_dir))
@@ -112,7 +116,10 @@ def tail(
         str, typer.Option(help="With --edge, only: accepted, duplicate, rejected, filtered, deferred, unanswered.")
     ] = "",
 ) -> None:
-    """Show decoded events, good and failed, as they come: from Kafka, or with --edge while the gateway handles them."""
+    """Show decoded events as they come, good and failed.
+
+    They come from Kafka, or with --edge from the gateway while it handles them.
+    """
     if edge:
         if type_ or anonymous or profile or failed or from_beginning:
             raise typer.BadParameter(
@@ -182,7 +189,10 @@ def ledger(
     minutes: Annotated[bool, typer.Option("--minutes", help="A row for each minute.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what became of every event, and whether it adds up: exit status 1 when it does not."""
+    """Show what became of every event, and whether it adds up.
+
+    Exit status 1 when it does not.
+    """
     from cli.ledger import BadSpan, parse_span
     from cli.ledger import ledger as run
 
@@ -195,7 +205,10 @@ def ledger(
 
 @app.command()
 def doctor(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Look at what is installed, reachable and configured, and say what to do about what is not."""
+    """Look at what is installed, reachable and configured.
+
+    Says what to do about what is not.
+    """
     from cli.doctor import doctor as run
 
     raise typer.Exit(run(data_dir))
@@ -206,7 +219,7 @@ def demo(
     kafka: Kafka = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the demo's data directory and say where it is.")] = False,
 ) -> None:
-    """Start a mesh, drive it with unmodified SDKs, show what came out, and stop."""
+    """Drive a new mesh with unmodified SDKs and show what came out."""
     from cli.demo import demo as run
 
     raise typer.Exit(run(kafka, keep=keep))

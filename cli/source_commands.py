@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from cli.sources import Values
 
 app = typer.Typer(
-    help="Who may send events: sources, their limits and origins, and their write keys.",
+    help="Who may send events: sources, their limits, their write keys.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
-keys = typer.Typer(help="Write keys: create, rotate with an overlap, revoke at once.", no_args_is_help=True)
+keys = typer.Typer(
+    help="Write keys: create, rotate with an overlap, revoke at once.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(keys, name="key")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The source's name.", show_default=False)]
@@ -120,7 +122,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove a source; its keys are refused at once and cannot be had back. Its history stays."""
+    """Remove a source; its keys are refused at once.
+
+    They cannot be had back. Its history stays.
+    """
     from cli.sources import Place
     from cli.sources import delete as run
 
@@ -139,7 +144,10 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show what was done to a source, by whom and when, the newest first."""
+    """Show what was done to a source, by whom and when.
+
+    The newest comes first.
+    """
     from cli.sources import Place
     from cli.sources import history as run
 

@@ -3,7 +3,7 @@
 A stage takes its predecessor's type, so what was not decided cannot be published.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,12 +51,20 @@ class Submission(Struct, eq=False):
     error: ClewError | None = None
     produced: bool = False
     """Whether records of it were handed to Kafka."""
+    on_produced: Callable[[], None] | None = None
+    """Called when they are, by who does not wait for the request any more and must know."""
     spooled: bool = False
     """Whether the spool has it: then its events are in flight there, and not in the claims."""
     again: bool = False
     """Whether it comes out of the spool after records of it were handed to Kafka: what is on the topic is its own."""
     notes: dict[int, Notes] | None = None
     """What the stages found out about each event, by its index; None: nobody watches."""
+
+    def mark_produced(self) -> None:
+        """Records of it are about to be handed to Kafka."""
+        self.produced = True
+        if self.on_produced is not None:
+            self.on_produced()
 
     @property
     def count(self) -> int:

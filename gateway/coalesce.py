@@ -9,8 +9,10 @@ the order in which they came; only where more waits than fits into a batch do so
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from gateway.carrier import Abandon, Done, carried
 from gateway.fair_queue import FairQueue
 from mesh.errors import DeadlineExceeded, Overloaded
 
@@ -45,6 +47,10 @@ class Batchable(Protocol):
 ItemT = TypeVar("ItemT", bound=Batchable)
 
 
+def _nothing() -> None:
+    """Abandons an item that was not taken."""
+
+
 Release = Callable[[], None]
 """Lets the next batch start; once is enough."""
 
@@ -53,18 +59,24 @@ RunBatch = Callable[[list[ItemT], Release], Awaitable[None]]
 
 
 class _Waiting(Generic[ItemT]):
-    """One item and the caller that waits for it."""
+    """One item and the caller that waits for it; None: it waits no more."""
 
     __slots__ = ("count", "done", "flight", "flow", "item", "number", "size")
 
-    def __init__(self, item: ItemT, done: asyncio.Future[None]) -> None:
+    def __init__(self, item: ItemT, done: Done) -> None:
         self.item = item
         self.count = item.count
         self.size = item.size
         self.flow = item.flow
         self.number = 0
-        self.done = done
+        self.done: Done | None = done
         self.flight: _Flight[ItemT] | None = None
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell the caller, once."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(error)
 
 
 class _Flight(Generic[ItemT]):
@@ -138,34 +150,35 @@ class Coalescer(Generic[ItemT]):
         """Events that wait for a batch."""
         return self._queue.count
 
-    async def submit(self, item: ItemT) -> None:
-        """Carry the item in one of the next batches and return when that batch is done.
+    def begin(self, item: ItemT, done: Done) -> Abandon:
+        """Carry the item in one of the next batches; `done` is called when that batch is done.
 
-        A caller that is cancelled while its item waits takes the item with it; when all callers of a batch under way
-        are gone, the batch is cancelled, so that nobody works for a client that went away.
+        It is called with `Overloaded`, at once, when too much waits already and the item is not taken; with
+        `DeadlineExceeded` when no time was left as a batch could have taken it; or with what the batch raised. An
+        item that is abandoned while it waits is not carried; when all items of a batch under way are abandoned, the
+        batch is cancelled, so that nobody works for clients that went away.
+        """
+        queue = self._queue
+        waiting = _Waiting(item, done)
+        if queue.count + waiting.count > self._max_waiting or queue.size + waiting.size > self._max_waiting_bytes:
+            waiting.end(Overloaded("more events wait than the gateway takes; send the same events again"))
+            return _nothing
+        queue.push(waiting)
+        if not self._under_way:
+            # What the loop has read from other connections in this same turn comes along, at no delay.
+            self._under_way = True
+            asyncio.get_running_loop().call_soon(self._start_next)
+        return partial(self._abandon, waiting)
+
+    async def submit(self, item: ItemT) -> None:
+        """Carry the item and wait for the end of its batch, see `begin`.
 
         Raises:
             Overloaded: Too much waits already. The item was not taken.
             DeadlineExceeded: No time was left when a batch could have taken the item.
             ClewError: Whatever the batch raised.
         """
-        queue, loop = self._queue, asyncio.get_running_loop()
-        waiting = _Waiting(item, loop.create_future())
-        if queue.count + waiting.count > self._max_waiting or queue.size + waiting.size > self._max_waiting_bytes:
-            raise Overloaded("more events wait than the gateway takes; send the same events again")
-        queue.push(waiting)
-        if not self._under_way:
-            # What the loop has read from other connections in this same turn comes along, at no delay.
-            self._under_way = True
-            loop.call_soon(self._start_next)
-        try:
-            await waiting.done
-        except asyncio.CancelledError:
-            self._abandon(waiting)
-            raise
-        finally:
-            # A failure's traceback holds this frame: it must not lead back to the failure, or both stay in memory.
-            del waiting
+        await carried(partial(self.begin, item))
 
     def _start_next(self) -> None:
         members = self._take()
@@ -200,29 +213,23 @@ class Coalescer(Generic[ItemT]):
             for waiting in taken:
                 if waiting.item.deadline >= latest:
                     members.append(waiting)
-                elif not waiting.done.done():
-                    waiting.done.set_exception(DeadlineExceeded("no time was left; send the same events again"))
+                else:
+                    waiting.end(DeadlineExceeded("no time was left; send the same events again"))
         return members
 
     def _land(self, flight: _Flight[ItemT], task: "asyncio.Task[None]") -> None:
         self._flights.discard(flight)
-        cancelled = task.cancelled()
-        failure = None if cancelled else task.exception()
-        for member in flight.members:
-            if member.done.done():
-                continue
-            if cancelled:
-                member.done.cancel()
-            elif failure is not None:
-                member.done.set_exception(failure)
-            else:
-                member.done.set_result(None)
-        # As in `submit`: the task's failure holds the flight by its traceback, and must not be held by it.
-        flight.members.clear()
-        flight.task = None
+        failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+        # The task's failure holds the flight by its traceback, and must not be held by it.
+        members, flight.members, flight.task = flight.members, [], None
         self._release(flight)
+        for member in members:
+            member.end(failure)
 
     def _abandon(self, waiting: _Waiting[ItemT]) -> None:
+        if waiting.done is None:
+            return
+        waiting.done = None
         flight = waiting.flight
         if flight is None:
             self._queue.discard(waiting)

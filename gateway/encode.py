@@ -7,6 +7,9 @@ serializing the parts anew.
 A test reads the result back with Confluent's own deserializer.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from opentelemetry.trace import SpanContext
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
@@ -16,6 +19,7 @@ from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.batch import Allowed, Owned, Submission
 from gateway.claims.port import ORIGIN_HEADER
 from gateway.decode.types import RejectedEvent
+from gateway.sources import Source
 from mesh.bus.framing import frame_prefix
 from mesh.bus.port import Record
 from mesh.tracecontext import format_traceparent
@@ -30,7 +34,11 @@ SCHEMA_VERSION = "1.1.0"
 """Semantic version of the event contracts: minor for new fields, major never within `v1`."""
 
 _NANOS = 1_000_000_000
-_TYPE_NAMES = {number: name.removeprefix("EVENT_TYPE_").lower().encode() for name, number in EventType.items()}
+_CE_TYPES: Final = {
+    number: b"dev.clew.event." + name.removeprefix("EVENT_TYPE_").lower().encode() for name, number in EventType.items()
+}
+_MOST_REMEMBERED_BYTES: Final = 2048
+_Headers = list[tuple[str, bytes]]
 
 
 _CONTEXT = part_tag(EnrichedEvent, "context")
@@ -38,11 +46,17 @@ _ENRICHMENT = part_tag(EnrichedEvent, "enrichment")
 _CONSENT = part_tag(EnrichedEvent, "consent")
 
 
-def _append(out: bytearray, tag: bytes, part: bytes) -> None:
-    if part:
-        out += tag
-        out += varint(len(part))
-        out += part
+def _appended(tag: bytes, part: bytes) -> bytes:
+    """A serialized part as a field."""
+    return _remembered(tag, part) if len(part) <= _MOST_REMEMBERED_BYTES else _field(tag, part)
+
+
+def _field(tag: bytes, part: bytes) -> bytes:
+    return b"".join((tag, varint(len(part)), part)) if part else b""
+
+
+# Parts are shared between events: small ones are looked up more often than made.
+_remembered = lru_cache(maxsize=1024)(_field)
 
 
 class Encoder:
@@ -60,28 +74,46 @@ class Encoder:
         self._failed_prefix = frame_prefix(failed_schema_id)
         self._event_headers = constant_headers(EnrichedEvent.DESCRIPTOR.full_name, origin)
         self._failed_headers = constant_headers(FailedEvent.DESCRIPTOR.full_name, origin)
+        # The request that the last event was of, without holding it, and the headers of its events.
+        self._last: tuple[Source | None, SpanContext | None] = (None, None)
+        self._last_headers: _Headers = []
 
     def event(self, item: Allowed, enrichment: bytes, decision: bytes, epoch: int = 0) -> Record:
         """The record of an event for the events topic, keyed by its profile, which has that many merged ones."""
         event, submission = item.owned
-        message = _scalars(item)
-        message.profile_epoch = epoch
-        out = bytearray(self._event_prefix)
-        out += message.SerializeToString()
-        _append(out, _CONTEXT, event.context.serialized)
-        _append(out, _ENRICHMENT, enrichment)
-        _append(out, _CONSENT, decision)
+        message = _scalars(item, epoch)
+        value = b"".join(
+            (
+                self._event_prefix,
+                message.SerializeToString(),
+                _appended(_CONTEXT, event.context.serialized),
+                _appended(_ENRICHMENT, enrichment),
+                _appended(_CONSENT, decision),
+            )
+        )
+        message_id = event.message_id.encode()
         headers = [
-            *self._event_headers,
-            ("traceparent", traceparent(submission.trace)),
-            ("clew-message-id", event.message_id.encode()),
+            *self._headers_of(submission),
+            ("clew-message-id", message_id),
             ("clew-consent-epoch", b"%d" % item.decision.epoch),
             ("clew-profile-epoch", b"%d" % epoch),
-            ("ce_id", event.message_id.encode()),
-            ("ce_source", _ce_source(submission)),
-            ("ce_type", b"dev.clew.event." + _TYPE_NAMES[event.type]),
+            ("ce_id", message_id),
+            ("ce_type", _CE_TYPES[event.type]),
         ]
-        return Record(self._events_topic, item.identity.profile_id.encode(), bytes(out), headers)
+        return Record(self._events_topic, item.identity.profile_id.encode(), value, headers)
+
+    def _headers_of(self, submission: Submission) -> _Headers:
+        """The headers that all events of a request have."""
+        source, context = submission.source, submission.trace
+        last_source, last_context = self._last
+        if context is not last_context or source is not last_source:
+            self._last = source, context
+            self._last_headers = [
+                *self._event_headers,
+                ("traceparent", traceparent(context)),
+                ("ce_source", _ce_source(source.workspace, source.name)),
+            ]
+        return self._last_headers
 
     def failed(self, rejected: RejectedEvent, submission: Submission) -> Record:
         """The record of a refused event for the failed events topic, keyed by its source."""
@@ -103,7 +135,7 @@ class Encoder:
             ("traceparent", traceparent(submission.trace)),
             ("clew-message-id", message_id),
             ("ce_id", message_id or b"%d-%d" % (submission.received_ns, rejected.index)),
-            ("ce_source", _ce_source(submission)),
+            ("ce_source", _ce_source(source.workspace, source.name)),
             ("ce_type", b"dev.clew.event.failed"),
         ]
         return Record(
@@ -121,9 +153,9 @@ def constant_headers(full_name: str, origin: str) -> list[tuple[str, bytes]]:
     ]
 
 
-def _ce_source(submission: Submission) -> bytes:
-    source = submission.source
-    return f"/workspaces/{source.workspace}/sources/{source.name}".encode()
+@lru_cache(maxsize=1024)
+def _ce_source(workspace: str, source: str) -> bytes:
+    return f"/workspaces/{workspace}/sources/{source}".encode()
 
 
 def traceparent(context: SpanContext) -> bytes:
@@ -131,7 +163,7 @@ def traceparent(context: SpanContext) -> bytes:
     return format_traceparent(context).encode()
 
 
-def _scalars(item: Allowed) -> EnrichedEvent:
+def _scalars(item: Allowed, epoch: int) -> EnrichedEvent:
     event, submission = item.owned
     source = submission.source
     message = EnrichedEvent(
@@ -140,6 +172,7 @@ def _scalars(item: Allowed) -> EnrichedEvent:
         source=source.name,
         type=event.type,
         profile_id=item.identity.profile_id,
+        profile_epoch=epoch,
         assurance=item.identity.assurance,
         anonymous_id=event.anonymous_id,
         user_id=event.user_id,

@@ -39,7 +39,7 @@ from gateway.redrive.audit import AuditLog
 from gateway.redrive.redriver import Redriver
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
-from gateway.routes.collect import PATHS, collect_handler
+from gateway.routes.collect import PATHS, CollectHandler
 from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
 from gateway.routes.registry import add_registry_routes, contracts_registry
@@ -187,7 +187,7 @@ class Gateway:
         """The HTTP edge over the router, with CORS around it."""
         cors = Cors()
         handler: Handler = cors.wrap(self.router.handle)
-        return HttpServer(handler, self.http_limits, decorate=cors.decorate)
+        return HttpServer(handler, self.http_limits, decorate=cors.decorate, find_direct=self.router.find_direct)
 
     async def drain(self) -> None:
         """Finish what was taken, then let go of Kafka and the services. What is in the spool stays for the next run."""
@@ -207,7 +207,7 @@ def _router(collector: Collector, telemetry: Telemetry, *, trust_forwarded: bool
     """A router with every path that takes events."""
     router = Router()
     for path in PATHS:
-        router.add("POST", path, collect_handler(collector, telemetry.tracer, path, trust_forwarded=trust_forwarded))
+        router.add("POST", path, CollectHandler(collector, telemetry.tracer, path, trust_forwarded=trust_forwarded))
     return router
 
 

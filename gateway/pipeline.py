@@ -22,6 +22,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -41,6 +42,7 @@ from clew.identity.v1.identity_service_pb2 import (
 )
 from gateway.aliases import Aliases, Merges
 from gateway.batch import Admitted, Aliased, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
+from gateway.carrier import Abandon, Done, carried
 from gateway.claims.claims import Claims
 from gateway.coalesce import Coalescer, Company, Release
 from gateway.encode import Encoder, owned_events
@@ -83,19 +85,21 @@ class Pipeline:
         self._coalescers: dict[str, Coalescer[Submission]] = {}
         self._company = Company()
 
+    def begin(self, submission: Submission, done: Done) -> Abandon:
+        """Carry one request, see `Carrier.begin`."""
+        workspace = submission.source.workspace
+        coalescer = self._coalescers.get(workspace)
+        if coalescer is None:
+            coalescer = self._coalescers[workspace] = Coalescer(self._carry, company=self._company)
+        return coalescer.begin(submission, lambda error: done(error or submission.error))
+
     async def submit(self, submission: Submission) -> None:
         """Carry one request; on return it has an outcome for each event.
 
         Raises:
             ClewError: The request as a whole was not acknowledged; nothing is promised about any of its events.
         """
-        workspace = submission.source.workspace
-        coalescer = self._coalescers.get(workspace)
-        if coalescer is None:
-            coalescer = self._coalescers[workspace] = Coalescer(self._carry, company=self._company)
-        await coalescer.submit(submission)
-        if submission.error is not None:
-            raise submission.error
+        await carried(partial(self.begin, submission))
 
     async def drain(self) -> None:
         """Wait until all that was taken is acknowledged or refused."""
@@ -234,7 +238,7 @@ class Pipeline:
             release()
             return
         for owner in owners:
-            owner.produced = True
+            owner.mark_produced()
         with self._publish_span(len(records)):
             delivery = self._claims.produce(batch.claimed, batch.allowed, records)
             self._aliases.follow(delivery)

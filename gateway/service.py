@@ -10,7 +10,7 @@ from opentelemetry import trace
 from clew.collector.v1.collector_service_pb2 import CollectEventsRequest, CollectEventsResponse, EventVerdict
 from clew.collector.v1.collector_service_pb2_grpc import CollectorServiceServicer
 from gateway.batch import Outcome
-from gateway.collect import Collector
+from gateway.collect import Arrival, Collector
 from gateway.credentials import AUTHORIZATION, WRITE_KEY, Credentials, read_credentials
 from gateway.decode import decode_typed
 from gateway.http.message import Request
@@ -33,7 +33,7 @@ class CollectorServicer(CollectorServiceServicer):
         self, request: CollectEventsRequest, context: Context
     ) -> CollectEventsResponse:
         received_ns = self._clock.now_ns()
-        outcomes = await self._collector.collect(
+        arrival = Arrival(
             lambda: decode_typed(request.events, received_ns),
             _credentials(context),
             span=trace.get_current_span(),
@@ -41,6 +41,7 @@ class CollectorServicer(CollectorServiceServicer):
             client_ip=_peer_ip(context.peer()),
             size=request.ByteSize(),
         )
+        outcomes = await self._collector.collect(arrival)
         return CollectEventsResponse(verdicts=_verdicts(outcomes))
 
 
@@ -50,7 +51,7 @@ def collect_over_http(collector: Collector, *, trust_forwarded: bool) -> Unary:
     async def call(message: Message, request: Request) -> Message:
         validate(message)
         events = cast("CollectEventsRequest", message).events
-        outcomes = await collector.collect(
+        arrival = Arrival(
             lambda: decode_typed(events, request.received_ns),
             credentials_of(request.headers),
             span=trace.get_current_span(),
@@ -58,6 +59,7 @@ def collect_over_http(collector: Collector, *, trust_forwarded: bool) -> Unary:
             client_ip=client_ip_of(request, trust_forwarded=trust_forwarded),
             size=len(request.body),
         )
+        outcomes = await collector.collect(arrival)
         return CollectEventsResponse(verdicts=_verdicts(outcomes))
 
     return call

@@ -9,3 +9,5 @@ __all__ = ["postgres", "postgres_url"]
 # How long an example takes says something about the machine, not about the code: no test shall fail for it.
 settings.register_profile("clew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("clew")
+
+pytest_plugins = ["tests.support.workers"]

@@ -3,6 +3,9 @@
     IDLE -> HEAD -> BODY -> ANSWERING -> [STREAMING] -> [SENDING] -> IDLE ...
                                       any -> CLOSING
 
+A handler that needs no task is called at once (`DirectHandler`); any other one, and every body that must be inflated
+first, has a task.
+
 While a request is answered the socket is still read, because that is how a client's hang-up is noticed; what arrives is
 held, up to a bound, and looked at when the answer is out.
 """
@@ -14,13 +17,13 @@ from typing import cast
 
 import structlog
 
-from gateway.http.body import ChunkedBody, SizedBody
 from gateway.http.edge import Edge
 from gateway.http.errors import RequestTimeout
-from gateway.http.head import CHUNKED, Head, HeadReader
+from gateway.http.head import Head
+from gateway.http.incoming import Incoming
 from gateway.http.inflate import encoded, inflate
-from gateway.http.message import Request, Response, Stream
-from gateway.http.problems import new_trace_id, problem_response
+from gateway.http.message import Abandon, Request, Response, Stream
+from gateway.http.problems import new_trace_id, problem_response, refusal
 from gateway.http.streaming import send_pieces
 from gateway.http.wire import CONTINUE, render, render_stream_head
 from mesh.errors import ClewError, Draining, Internal
@@ -44,12 +47,16 @@ class Phase(Enum):
 _IDLE, _BODY, _ANSWERING = Phase.IDLE, Phase.BODY, Phase.ANSWERING
 
 
+def _nothing() -> None:
+    """Abandons what has just begun."""
+
+
 class Connection(asyncio.Protocol):
     """Reads requests from one client, has each answered, and keeps the client to the limits."""
 
     __slots__ = (
-        "_body", "_deadline", "_edge", "_head", "_holding", "_later", "_peer", "_phase", "_reader", "_reading_paused",
-        "_resumed", "_started_at", "_task", "_transport", "_writing_paused",
+        "_abandon", "_deadline", "_edge", "_holding", "_incoming", "_later", "_peer", "_phase", "_reading_paused",
+        "_resumed", "_started_at", "_transport", "_writing_paused",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -58,11 +65,10 @@ class Connection(asyncio.Protocol):
         self._peer = ""
         self._phase = Phase.IDLE
         self._deadline = math.inf
-        self._reader = HeadReader(edge.limits)
-        self._head: Head | None = None
-        self._body: SizedBody | ChunkedBody | None = None
+        self._incoming = Incoming(edge.limits)
         self._started_at = 0.0
-        self._task: asyncio.Task[None] | None = None
+        # Set while a request is answered.
+        self._abandon: Abandon | None = None
         self._later = bytearray()
         self._holding = 0
         self._reading_paused = False
@@ -85,7 +91,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes, wherever the client or the network has cut them."""
         phase = self._phase
-        if phase is _IDLE or phase is _BODY or phase is Phase.HEAD:
+        if (phase is _IDLE or phase is _BODY or phase is Phase.HEAD) and not self._later:
             self._receive(data)
         elif phase is not Phase.CLOSING:
             self._keep_for_later(data)
@@ -156,10 +162,13 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, data: bytes) -> None:
         try:
-            if self._phase is _BODY:
-                self._receive_body(data)
-            else:
-                self._receive_head(data)
+            whole = self._incoming.feed(data)
+            if whole is not None:
+                self._start(*whole)
+            elif self._incoming.head is not None:
+                self._wait_for_body()
+            elif self._incoming.started and self._phase is _IDLE:
+                self._enter(Phase.HEAD, self._edge.limits.header_seconds)
         except ClewError as error:
             self._refuse(error)
         except Exception:  # noqa: BLE001 - logged with its traceback; one bad connection must not take others along
@@ -167,45 +176,19 @@ class Connection(asyncio.Protocol):
             _log.exception("reading a request failed", trace_id=trace_id)
             self._refuse(Internal(), trace_id)
 
-    def _receive_head(self, data: bytes) -> None:
-        reader = self._reader
-        head = reader.feed(data)
-        if head is None:
-            if reader.started and self._phase is Phase.IDLE:
-                self._enter(Phase.HEAD, self._edge.limits.header_seconds)
-            return
-        self._head = head
-        rest = reader.rest
-        if 0 <= head.length <= min(len(rest), self._edge.limits.body_bytes):
-            self._start(head, rest[: head.length], rest[head.length :])
-        else:
-            self._begin_body(head, rest)
-
-    def _begin_body(self, head: Head, rest: bytes) -> None:
-        limits = self._edge.limits
-        self._body = ChunkedBody(limits) if head.length == CHUNKED else SizedBody(head.length, limits)
-        self._started_at = self._edge.loop.time()
-        self._phase = Phase.BODY
-        self._deadline = self._body_deadline()
-        if rest:
-            self._receive_body(rest)
-        elif head.expects_continue:
-            self._transport.write(CONTINUE)
-
-    def _receive_body(self, data: bytes) -> None:
-        body, head = self._body, self._head
-        if body is None or head is None:
-            raise RuntimeError("a body without a head")
-        rest = body.feed(data)
-        self._hold(body.received)
-        if body.done:
-            self._body = None
-            self._start(head, body.take(), rest)
+    def _wait_for_body(self) -> None:
+        head, received = self._incoming.head, self._incoming.received
+        if self._phase is not _BODY:
+            self._phase = _BODY
+            self._started_at = self._edge.loop.time()
+            self._deadline = self._body_deadline()
+            if head is not None and head.expects_continue and not received:
+                self._transport.write(CONTINUE)
+        self._hold(received)
 
     def _body_deadline(self) -> float:
         limits = self._edge.limits
-        received = self._body.received if self._body else 0
-        earned = limits.body_seconds + received / limits.body_bytes_per_second
+        earned = limits.body_seconds + self._incoming.received / limits.body_bytes_per_second
         return self._started_at + min(limits.body_total_seconds, earned)
 
     def _keep_for_later(self, data: bytes) -> None:
@@ -227,35 +210,52 @@ class Connection(asyncio.Protocol):
             head.method, head.path, head.query, head.headers, body, self._peer, received_ns, "", head.raw_path
         )
         self._edge.in_flight += 1
-        self._task = self._edge.loop.create_task(self._answer(request))
+        self._abandon = _nothing
+        try:
+            abandon = self._begin(request, head)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback unless it is a refusal
+            self._reply(request, refusal(error, request))
+        else:
+            # It may have replied already.
+            if self._abandon is _nothing:
+                self._abandon = abandon
 
-    async def _answer(self, request: Request) -> None:
-        response = await self._handle(request)
-        if response.stream is not None:
-            await self._answer_in_pieces(request, response, response.stream)
-        elif self._phase is _ANSWERING:
-            self._forget_task()
+    def _begin(self, request: Request, head: Head) -> Abandon:
+        """Let the request be answered; it may be when this returns."""
+        wbits = encoded(request.body, head.headers.get_raw(b"content-encoding")) if request.body else None
+        direct = self._edge.find_direct(request) if wbits is None else None
+        if direct is None:
+            return self._edge.loop.create_task(self._answer(request, wbits)).cancel
+        return direct.start(request, lambda response: self._reply(request, response))
+
+    def _reply(self, request: Request, response: Response) -> None:
+        if self._phase is _ANSWERING:
+            self._forget_request()
             self._let_go()
             self._respond(request, response)
 
-    async def _handle(self, request: Request) -> Response:
+    async def _answer(self, request: Request, wbits: int | None) -> None:
+        response = await self._handle(request, wbits)
+        if response.stream is not None:
+            await self._answer_in_pieces(request, response, response.stream)
+        else:
+            self._reply(request, response)
+
+    async def _handle(self, request: Request, wbits: int | None) -> Response:
         """The handler's response; whatever it raises is a response too, except the cancellation that we asked for."""
         try:
-            wbits = encoded(request.body, request.headers.get_raw(b"content-encoding")) if request.body else None
             if wbits is not None:
                 await self._inflate(request, wbits)
             return await self._edge.handler(request)
-        except ClewError as error:
-            return problem_response(error, request.trace_id or new_trace_id())
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            return self._internal(request)
-        except Exception:  # noqa: BLE001 - logged with its traceback; the client learns nothing of it
-            return self._internal(request)
+            return refusal(error, request)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback unless it is a refusal
+            return refusal(error, request)
 
     async def _answer_in_pieces(self, request: Request, response: Response, stream: Stream) -> None:
-        head = self._head
+        head = self._incoming.head
         chunked = head is not None and not head.http_1_0
         connection = b"" if chunked and head is not None and head.keep_alive and not self._edge.draining else b"close"
         try:
@@ -271,10 +271,10 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - logged with its traceback; the client sees a body that was cut off
             if not isinstance(error, ClewError):
                 _log.exception("a stream failed", trace_id=request.trace_id, method=request.method)
-            self._forget_task()
+            self._forget_request()
             self._close()
         else:
-            self._forget_task()
+            self._forget_request()
             self._end_response(keep_alive=not connection, wanted=head.keep_alive)
         finally:
             await stream.aclose()
@@ -293,13 +293,8 @@ class Connection(asyncio.Protocol):
         self._hold(len(inflated))
         request.body = inflated
 
-    def _internal(self, request: Request) -> Response:
-        trace_id = request.trace_id or new_trace_id()
-        _log.exception("the handler failed", trace_id=trace_id, method=request.method, path=request.path)
-        return problem_response(Internal(), trace_id)
-
     def _respond(self, request: Request, response: Response) -> None:
-        head = self._head
+        head = self._incoming.head
         wanted = head is not None and head.keep_alive
         keep_alive = wanted and not self._edge.draining
         connection = b"close" if not keep_alive else b"keep-alive" if head is not None and head.http_1_0 else b""
@@ -316,28 +311,37 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def _next(self) -> None:
-        """Turn to the next request; what has come of it already is looked at now."""
-        self._head = None
-        self._reader = HeadReader(self._edge.limits)
+        """Turn to the next request; what has come of it already is looked at in the loop's next turn.
+
+        Not now: a client that sends hundreds at once, each answered at once, would be a recursion.
+        """
+        self._incoming.next()
         self._enter(_IDLE, self._edge.limits.idle_seconds)
-        self._resume_reading()
         if self._later:
-            data = bytes(self._later)
-            self._later.clear()
+            self._edge.loop.call_soon(self._receive_later)
+        else:
+            self._resume_reading()
+
+    def _receive_later(self) -> None:
+        self._resume_reading()
+        data = bytes(self._later)
+        self._later.clear()
+        if data and self._phase is not Phase.CLOSING:
             self._receive(data)
 
     def _refuse(self, error: ClewError, trace_id: str = "") -> None:
         """Answer for a request that no handler saw, and close: where the next one would begin is not known."""
         self._let_go()
-        method = self._head.method if self._head else ""
-        self._write(problem_response(error, trace_id or new_trace_id()), b"close", head_only=method == "HEAD")
+        head = self._incoming.head
+        head_only = head is not None and head.method == "HEAD"
+        self._write(problem_response(error, trace_id or new_trace_id()), b"close", head_only=head_only)
         self._linger()
 
     def _write(self, response: Response, connection: bytes, *, head_only: bool) -> None:
         edge = self._edge
         try:
-            if self._head is not None:
-                response = edge.decorate(self._head.headers, response)
+            if (head := self._incoming.head) is not None:
+                response = edge.decorate(head.headers, response)
             data = render(response, date=edge.date, connection=connection, head_only=head_only)
         except Exception:  # noqa: BLE001 - a fault of ours, logged; the client waits for an answer
             _log.exception("a response cannot be sent")
@@ -363,16 +367,16 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
 
     def _cancel(self) -> None:
-        task = self._forget_task()
-        if task is not None:
-            task.cancel()
+        abandon = self._forget_request()
+        if abandon is not None:
+            abandon()
 
-    def _forget_task(self) -> asyncio.Task[None] | None:
-        # Counted here and not at the task's end: a task that is cancelled before its first step runs none of its code.
-        task, self._task = self._task, None
-        if task is not None:
+    def _forget_request(self) -> Abandon | None:
+        # Counted here and not at a task's end: one that is cancelled before its first step runs none of its code.
+        abandon, self._abandon = self._abandon, None
+        if abandon is not None:
             self._edge.in_flight -= 1
-        return task
+        return abandon
 
     # Small things
 

@@ -7,12 +7,19 @@ from email.utils import formatdate
 from typing import Protocol
 
 from gateway.http.limits import HttpLimits
-from gateway.http.message import Handler, Headers, Response
+from gateway.http.message import DirectHandler, Handler, Headers, Request, Response
 from mesh.clock import Clock
 from mesh.errors import Draining, Overloaded
 
 Decorate = Callable[[Headers, Response], Response]
 """Adds to a response what the request's headers ask for, such as CORS fields; refusals pass through it too."""
+
+FindDirect = Callable[[Request], DirectHandler | None]
+"""The handler of a request if it needs no task."""
+
+
+def no_direct(_: Request) -> None:
+    """Every handler needs a task."""
 
 
 class Managed(Protocol):
@@ -35,8 +42,8 @@ class Edge:
     """The handler, the limits, and the counts that the limits are about."""
 
     __slots__ = (
-        "_emptied", "clock", "connections", "date", "decorate", "draining", "handler", "held_bytes", "in_flight",
-        "limits", "loop", "pool",
+        "_emptied", "clock", "connections", "date", "decorate", "draining", "find_direct", "handler", "held_bytes",
+        "in_flight", "limits", "loop", "pool",
     )  # fmt: skip
 
     def __init__(
@@ -48,8 +55,10 @@ class Edge:
         decorate: Decorate,
         loop: asyncio.AbstractEventLoop,
         pool: Executor,
+        find_direct: FindDirect = no_direct,
     ) -> None:
         self.handler = handler
+        self.find_direct = find_direct
         self.limits = limits
         self.clock = clock
         self.decorate = decorate

@@ -19,7 +19,7 @@ from gateway.http.target import split_target
 _END = b"\r\n\r\n"
 _BLANK_LINES = re.compile(rb"(?:\r\n)+")
 _MINOR_VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
-_MOST_LENGTH_DIGITS = 15
+MOST_LENGTH_DIGITS = 15
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 # Fields that steer framing, routing or credentials: two of one name is an attack or a fault, never a client of ours.
 _SINGLETONS = (b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"authorization", b"expect")
@@ -46,13 +46,14 @@ class Head(Struct, eq=False):
 class HeadReader:
     """Reads one head. Bytes are judged as they come, so that garbage is refused at once and not at the time limit."""
 
-    __slots__ = ("_complete", "_fields", "_limits", "_parser", "_raw", "_target", "rest", "started")
+    __slots__ = ("_complete", "_fields", "_limits", "_parser", "_target", "raw", "rest", "started")
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
         # A parser for each message: nothing of one can colour the next. It costs 0.4 us.
         self._parser = HttpRequestParser(self)
-        self._raw = b""
+        self.raw = b""
+        """The head's own bytes so far."""
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._complete = False
@@ -70,13 +71,13 @@ class HeadReader:
             data = self._skip_blank_lines(data)
             if not self.started:
                 return None
-        before = len(self._raw)
-        raw = self._raw + data if before else data
+        before = len(self.raw)
+        raw = self.raw + data if before else data
         end = raw.find(_END, max(0, before - len(_END) + 1)) + len(_END)
         found = end >= len(_END)
         self._check_size(end if found else len(raw))
-        self._raw = raw[:end] if found else raw
-        self._parse(self._raw[before:] if before else self._raw)
+        self.raw = raw[:end] if found else raw
+        self._parse(self.raw[before:] if before else self.raw)
         if self._complete is not found:
             raise MalformedHttp("line endings in the head are not all CRLF")
         if not found:
@@ -98,16 +99,16 @@ class HeadReader:
 
     def _skip_blank_lines(self, data: bytes) -> bytes:
         """RFC 9112, section 2.2: empty lines before a request are ignored, for clients that end a body with one."""
-        if not self._raw and not data.startswith(b"\r"):
+        if not self.raw and not data.startswith(b"\r"):
             self.started = bool(data)
             return data
-        data = self._raw + data
+        data = self.raw + data
         blank = _BLANK_LINES.match(data)
         data = data[blank.end() :] if blank else data
         if data == b"\r":
-            self._raw = data
+            self.raw = data
             return b""
-        self._raw = b""
+        self.raw = b""
         self.started = bool(data)
         return data
 
@@ -128,8 +129,8 @@ class HeadReader:
             raise MalformedHttp("too many header fields", limit_fields=str(self._limits.header_count))
 
     def _head(self) -> Head:
-        line_end = self._raw.find(b"\r\n")
-        minor = _MINOR_VERSIONS.get(self._raw[line_end - 8 : line_end])
+        line_end = self.raw.find(b"\r\n")
+        minor = _MINOR_VERSIONS.get(self.raw[line_end - 8 : line_end])
         if minor is None:
             raise MalformedHttp("the version is neither HTTP/1.1 nor HTTP/1.0")
         headers = Headers(self._fields)
@@ -178,7 +179,7 @@ def _body_length(headers: Headers, minor: int) -> int:
     if coding is None:
         if length is None:
             return 0
-        if not length.isdigit() or len(length) > _MOST_LENGTH_DIGITS:
+        if not length.isdigit() or len(length) > MOST_LENGTH_DIGITS:
             raise MalformedHttp("content-length is not a number")
         return int(length)
     if length is not None:

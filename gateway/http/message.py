@@ -1,5 +1,7 @@
 """The two values that a handler sees: a request that is complete and checked, and the response it answers with."""
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -103,6 +105,39 @@ class Response(Struct, eq=False):
 
 Handler = Callable[[Request], Awaitable[Response]]
 """Answers one request in a task of its own, which is cancelled when the client goes away."""
+
+Reply = Callable[[Response], None]
+"""Answers a request, once."""
+Abandon = Callable[[], object]
+"""Says that an answer is not wanted any more; without effect once it was given."""
+
+
+class DirectHandler(ABC):
+    """A handler that needs no task: it starts, and replies when the answer is there, maybe before `start` returns.
+
+    A task, its coroutines and futures cost as much as reading a request. It can be called like any other handler, too.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def start(self, request: Request, reply: Reply) -> Abandon:
+        """Begin to answer, on the loop's thread.
+
+        Raises:
+            ClewError: The request is refused; no reply follows.
+        """
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer, see `Handler`."""
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        abandon = self.start(request, lambda response: None if answer.done() else answer.set_result(response))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            abandon()
+            raise
+
 
 _encode = msgspec.json.Encoder().encode
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gateway.http.errors import MethodNotAllowed, RouteNotFound
-from gateway.http.message import Handler, Request, Response
+from gateway.http.message import DirectHandler, Handler, Request, Response
 
 _Methods = dict[str, Handler]
 
@@ -79,6 +79,12 @@ class Router:
             allow = _allow(methods)
             raise MethodNotAllowed(f"this path takes {allow}", allow=allow)
         return handler
+
+    def find_direct(self, request: Request) -> DirectHandler | None:
+        """The handler of an exact route, if it is one that needs no task."""
+        methods = self._exact.get(request.path)
+        handler = methods.get(request.method) if methods else None
+        return handler if isinstance(handler, DirectHandler) else None
 
     def _below_prefix(self, path: str) -> _Methods | None:
         for prefix, methods in self._prefixes.items():

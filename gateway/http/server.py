@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.http.connection import Connection
-from gateway.http.edge import Decorate, Edge
+from gateway.http.edge import Decorate, Edge, FindDirect, no_direct
 from gateway.http.limits import HttpLimits
 from gateway.http.message import Handler, Headers, Response
 from mesh.clock import Clock, SystemClock
@@ -29,6 +29,7 @@ class HttpServer:
         limits: What clients may do.
         clock: The time of requests and of the Date field.
         decorate: See `Decorate`.
+        find_direct: The requests whose handler needs no task; it is asked before `handler`.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class HttpServer:
         clock: Clock | None = None,
         *,
         decorate: Decorate = _as_it_is,
+        find_direct: FindDirect = no_direct,
     ) -> None:
         self._handler = handler
+        self._find_direct = find_direct
         self._limits = limits or HttpLimits()
         self._clock = clock or SystemClock()
         self._decorate = decorate
@@ -67,6 +70,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         edge = Edge(
             handler=self._handler,
+            find_direct=self._find_direct,
             limits=self._limits,
             clock=self._clock,
             decorate=self._decorate,

@@ -4,19 +4,18 @@ The answer is exactly 200 on every readable request, for the SDKs retry or drop 
 with five of them); what is wrong with single events stands in its body.
 """
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 from opentelemetry.trace import SpanKind, Tracer
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED
 from clew.event.v1.event_pb2 import EventType
 from gateway.batch import Outcome
-from gateway.collect import Collector
+from gateway.collect import Answer, Arrival, Collector
 from gateway.credentials import Credentials, read_credentials
 from gateway.decode import decode_request
-from gateway.http.message import Headers, Pair, Request, Response, json_response
-from gateway.spans import end_span, parent_of, status_of
+from gateway.http.message import Abandon, DirectHandler, Headers, Reply, Request, Response, json_response
+from gateway.http.problems import refusal
+from gateway.spans import CLIENT_GONE, end_span, parent_of, status_of
 from gateway.stats import reason_name, verdict_name
 
 _TYPES: dict[str, EventType.ValueType] = {
@@ -44,39 +43,81 @@ _ACCEPTED = (
 _text = msgspec.json.Encoder().encode
 
 
-def collect_handler(
-    collector: Collector, tracer: Tracer, path: str, *, trust_forwarded: bool
-) -> Callable[[Request], Awaitable[Response]]:
+class CollectHandler(DirectHandler):
     """The handler of one of `PATHS`. With `trust_forwarded` the client's address is the last one that a proxy wrote."""
-    event_type = PATHS[path]
-    span_name = f"POST {path}"
-    attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
 
-    async def handle(request: Request) -> Response:
-        span = tracer.start_span(span_name, parent_of(request.headers), SpanKind.SERVER, attributes)
-        advice: list[Pair] = []
+    __slots__ = ("_attributes", "_collector", "_event_type", "_name", "_tracer", "_trust_forwarded")
+
+    def __init__(self, collector: Collector, tracer: Tracer, path: str, *, trust_forwarded: bool) -> None:
+        self._collector = collector
+        self._tracer = tracer
+        self._event_type = PATHS[path]
+        self._trust_forwarded = trust_forwarded
+        self._name = f"POST {path}"
+        self._attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
+
+    def start(self, request: Request, reply: Reply) -> Abandon:
+        """See `DirectHandler.start`."""
+        headers = request.headers
+        span = self._tracer.start_span(self._name, parent_of(headers), SpanKind.SERVER, self._attributes)
+        event_type = self._event_type
+        arrival = Arrival(
+            lambda: decode_request(request.body, event_type, request.received_ns),
+            credentials_of(headers),
+            span,
+            request.received_ns,
+            client_ip_of(request, trust_forwarded=self._trust_forwarded),
+            len(request.body),
+            _origin(headers),
+            [],
+        )
+        call = _Call(request, arrival, reply)
         try:
-            outcomes = await collector.collect(
-                lambda: decode_request(request.body, event_type, request.received_ns),
-                credentials_of(request.headers),
-                span=span,
-                received_ns=request.received_ns,
-                client_ip=client_ip_of(request, trust_forwarded=trust_forwarded),
-                size=len(request.body),
-                origin=_origin(request.headers),
-                advice=advice,
-            )
+            call.leave = self._collector.start(arrival, call.end)
         except BaseException as error:
-            request.trace_id = f"{span.get_span_context().trace_id:032x}"
-            end_span(span, status_of(error))
+            call.refused(error)
             raise
-        end_span(span, 200)
-        response = _answer(outcomes)
-        if advice:
-            response.headers = tuple(advice)
-        return response
+        return call.abandon
 
-    return handle
+
+class _Call:
+    """A request that is being answered."""
+
+    __slots__ = ("_arrival", "_reply", "_request", "leave")
+
+    def __init__(self, request: Request, arrival: Arrival, reply: Reply) -> None:
+        self._request = request
+        self._arrival = arrival
+        self._reply: Reply | None = reply
+        self.leave: Abandon | None = None
+
+    def end(self, answer: Answer) -> None:
+        """Reply."""
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        if isinstance(answer, BaseException):
+            self.refused(answer)
+            reply(refusal(answer, self._request))
+            return
+        end_span(self._arrival.span, 200)
+        response = _answer(answer)
+        if self._arrival.advice:
+            response.headers = tuple(self._arrival.advice)
+        reply(response)
+
+    def refused(self, error: BaseException) -> None:
+        """End the span; the answer is to name the trace."""
+        span = self._arrival.span
+        self._request.trace_id = f"{span.get_span_context().trace_id:032x}"
+        end_span(span, status_of(error))
+
+    def abandon(self) -> None:
+        """The client went away."""
+        if self._reply is not None and self.leave is not None:
+            self._reply = None
+            self.leave()
+            end_span(self._arrival.span, CLIENT_GONE)
 
 
 def credentials_of(headers: Headers) -> Credentials:

@@ -16,12 +16,14 @@ visitor overtakes an earlier one. The spool is drained beside (`gateway/spool/dr
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from functools import partial
+from typing import Final
 
 import structlog
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_DEFERRED
 from gateway.batch import Outcome, Submission
+from gateway.carrier import Abandon, Carrier, Done
 from gateway.spool.spool import Spool
 from mesh.errors import (
     BusUnavailable,
@@ -46,18 +48,6 @@ TRANSIENT: Final = (
     UpstreamUnavailable,
 )
 """What the pipeline may refuse a request with that another time may not: an outage, and nobody's fault."""
-
-
-class Carrier(Protocol):
-    """Carries admitted requests."""
-
-    async def submit(self, submission: Submission) -> None:
-        """Carry one; on return it has an outcome for each event.
-
-        Raises:
-            ClewError: It was not acknowledged; nothing is promised about any of its events.
-        """
-        ...
 
 
 class State(Enum):
@@ -105,6 +95,17 @@ class Deferral:
         """Where new requests go."""
         return self._state
 
+    def begin(self, submission: Submission, done: Done) -> Abandon:
+        """Carry or keep one request, see `Carrier.begin`."""
+        task = asyncio.get_running_loop().create_task(self.submit(submission))
+
+        def end(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled():
+                done(task.exception())
+
+        task.add_done_callback(end)
+        return task.cancel
+
     async def submit(self, submission: Submission) -> None:
         """Carry or keep one request; on return it has an outcome for each event.
 
@@ -139,9 +140,12 @@ class Deferral:
             self.shut("no answer in time")
         finally:
             del self._attempts[submission]
-            if attempt.stored is not None and submission.produced:
-                # Maybe handed over between being kept and being taken out of the pipeline.
-                self._spool.produced.add(attempt.stored[0])
+            if attempt.stored is not None:
+                # Maybe handed over after it was kept: its batch goes on until all of its requests are taken out.
+                produced = partial(self._spool.produced.add, attempt.stored[0])
+                if submission.produced:
+                    produced()
+                submission.on_produced = produced
         return attempt
 
     async def _may_pass(self) -> bool:

@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from gateway.spool.deferral import TRANSIENT, Carrier, Deferral
+from gateway.carrier import Carrier
+from gateway.spool.deferral import TRANSIENT, Deferral
 from gateway.spool.record import release
 from gateway.spool.spool import Spool, Waiting
 from gateway.stats import Stats
@@ -208,7 +209,7 @@ class Drain:
     async def _carry(self, waiting: Waiting) -> None:
         if waiting.done:
             return
-        submission = release(waiting.kept, self._request_seconds, again=waiting.produced)
+        submission = release(waiting.kept, self._request_seconds, again=self._spool.was_produced(waiting))
         if self._tap.open:
             self._tap.begin(submission)
         try:

@@ -6,7 +6,8 @@ from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from gateway.spool.deferral import Carrier, Deferral
+from gateway.carrier import Carrier
+from gateway.spool.deferral import Deferral
 from gateway.spool.drain import Drain
 from gateway.spool.settings import SpoolSettings
 from gateway.spool.spool import Spool

@@ -186,9 +186,13 @@ class Spool:
             if found and (events + kept.count > most_events or size + len(payload) > most_bytes):
                 break
             self._cursor = end
-            found.append(Waiting(kept, end, kept.produced or kept.serial in self.produced))
+            found.append(Waiting(kept, end, kept.produced))
             events, size = events + kept.count, size + len(payload)
         return found
+
+    def was_produced(self, waiting: Waiting) -> bool:
+        """Whether records of it were handed to Kafka, before it was kept or after."""
+        return waiting.produced or waiting.kept.serial in self.produced
 
     def done(self, waiting: Waiting) -> None:
         """A record is released: its events wait no longer. `mark` makes that durable."""

@@ -69,26 +69,31 @@ def test_a_directory_that_cannot_be_written_is_bad(tmp_path: Path, monkeypatch: 
     assert findings(module._data(tmp_path))["data directory"].state == "bad"
 
 
-def test_a_mesh_that_died_without_a_word_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mesh_that_died_without_a_word_is_found_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its endpoints are still written down, and nothing answers there: exit status 1, and where to look."""
+    # Wide enough for one line a finding, however long the path of the test's folder is.
+    monkeypatch.setenv("COLUMNS", "400")
+    # Bound and not listening, so that nobody else listens there meanwhile.
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    dead = {
-        "http": f"http://{address}",
-        "kafka": address,
-        "grpc": {"identity": address},
-        "write_key": "",
-        "admin_token": "",
-    }
-    write_private(Layout(tmp_path).endpoints, dead)
-    found = findings(module._running(tmp_path))
-    assert {name: finding.state for name, finding in found.items()} == {
-        "identity": "bad",
-        "HTTP edge": "bad",
-        "Kafka": "bad",
-    }
-    assert doctor(tmp_path) == 1
+        dead = {
+            "http": f"http://{address}",
+            "kafka": address,
+            "grpc": {"identity": address},
+            "write_key": "",
+            "admin_token": "",
+        }
+        write_private(Layout(tmp_path).endpoints, dead)
+        found = findings(module._running(tmp_path))
+        assert {name: finding.state for name, finding in found.items()} == {
+            "identity": "bad",
+            "HTTP edge": "bad",
+            "Kafka": "bad",
+        }
+        assert doctor(tmp_path) == 1
     assert "identity.log" in capsys.readouterr().out
 
 

@@ -26,9 +26,10 @@ from clew.ledger.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from cli.layout import ADMIN_CLIENT, Layout
 from tests.support.edge import Answer, Edge
 from tests.support.mesh import RunningMesh
+from tools.kafka.cluster import free_ports
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 40
+START_SECONDS = 90
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ def event(message_id: str) -> dict[str, Any]:
 @contextmanager
 def gateway(mesh: RunningMesh, data_dir: Path, **settings: str) -> Iterator[Gateway]:
     """Start a gateway beside the one of a mesh, on its services and its Kafka; killed at the end if it still runs."""
-    ports = _free_ports(2)
+    ports = free_ports(2)
     environ = {
         **os.environ,
         "CLEW_LISTEN": f"127.0.0.1:{ports[0]}",
@@ -108,16 +109,6 @@ def _await_ready(started: Gateway, log: Path) -> None:
             pass
         time.sleep(0.05)
     raise AssertionError(f"the gateway did not come up:\n{log.read_text()}")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Swallower:

@@ -16,7 +16,7 @@ import pytest
 from mesh.ids import new_id
 from tests.e2e.sdk.drivers import DRIVERS
 from tests.support.edge import Answer
-from tests.support.mesh import RunningMesh, running_mesh
+from tests.support.mesh import RunningMesh, connected, eventually, running_mesh
 from tests.support.requirements import require
 from tests.support.topics import Received
 from tools.kafka.cluster import LocalKafka, running_kafka
@@ -163,7 +163,9 @@ def _wave(record: Received) -> str:
     return wave if wave.startswith(("before-", "during-")) else ""
 
 
-def test_a_viewer_waits_for_a_topic_that_nobody_has_written_to(mesh: RunningMesh, tmp_path: Path) -> None:
+def test_a_viewer_waits_for_a_topic_that_nobody_has_written_to(
+    kafka: LocalKafka, mesh: RunningMesh, tmp_path: Path
+) -> None:
     """On a new Kafka `clew tail --failed` waits until the first event fails, and shows it."""
     output = tmp_path / "tail"
     command = [sys.executable, "-m", "cli", "tail", "--failed", "--limit", "1", "--data-dir", str(mesh.data_dir)]
@@ -171,9 +173,10 @@ def test_a_viewer_waits_for_a_topic_that_nobody_has_written_to(mesh: RunningMesh
         tail = subprocess.Popen(command, stdout=sink, stderr=sink)
     try:
         # Started and connected: a topic that came before would be read from its end.
+        assert eventually(lambda: connected(tail.pid, kafka.nodes[0].port), bool, 60)
         time.sleep(2)
         assert mesh.edge.post({"type": "shrug", "anonymousId": "a"}).verdicts == ["rejected"]
-        assert tail.wait(20) == 0
+        assert tail.wait(60) == 0
     finally:
         tail.kill()
         tail.wait()

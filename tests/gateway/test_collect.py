@@ -17,7 +17,7 @@ from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.identity.v1.identifier_pb2 import Assurance
 from gateway.admission import Admission
 from gateway.batch import Outcome, Submission
-from gateway.collect import Collector
+from gateway.collect import Arrival, Collector
 from gateway.credentials import Credentials
 from gateway.decode import decode_request
 from gateway.decode.types import DecodedRequest
@@ -60,9 +60,8 @@ class Door:
             self.decoded += 1
             return decode_request(raw, None, RECEIVED_NS)
 
-        return await self.collector.collect(
-            decode, credentials, span=self.span, received_ns=RECEIVED_NS, client_ip="203.0.113.7", size=len(raw)
-        )
+        arrival = Arrival(decode, credentials, self.span, RECEIVED_NS, client_ip="203.0.113.7", size=len(raw))
+        return await self.collector.collect(arrival)
 
     def counts(self) -> dict[str, Any]:
         """What the counts say, zeros left out."""

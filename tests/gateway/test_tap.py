@@ -16,7 +16,7 @@ from gateway import tap as module
 from gateway.admin.view import edge_event
 from gateway.admission import Admission
 from gateway.batch import Submission
-from gateway.collect import Collector
+from gateway.collect import Arrival, Collector
 from gateway.credentials import Credentials
 from gateway.decode import decode_request
 from gateway.limits.limiter import Limiter
@@ -46,14 +46,15 @@ class Door:
         """Send events; whether they are refused is not looked at."""
         raw = json.dumps({"batch": events}).encode() if body is None else body
         try:
-            await self.collector.collect(
+            arrival = Arrival(
                 lambda: decode_request(raw, None, RECEIVED_NS),
                 Credentials(key),
-                span=self.span,
-                received_ns=RECEIVED_NS,
+                self.span,
+                RECEIVED_NS,
                 client_ip="203.0.113.7",
                 size=len(raw),
             )
+            await self.collector.collect(arrival)
         except ClewError:
             return
 

@@ -23,7 +23,7 @@ from gateway.http.message import Headers, Request
 from gateway.http.router import Router
 from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
-from gateway.routes.collect import PATHS, collect_handler
+from gateway.routes.collect import PATHS, CollectHandler
 from gateway.sources import Source, Sources, hash_key
 from gateway.stats import Stats
 from gateway.upstreams import Upstreams
@@ -107,7 +107,7 @@ class Whole:
         stats = Stats(NoOpMeter("test"))
         self.collector = Collector(admission, self.limiter, pipeline, stats, request_seconds=5.0)
         for path in PATHS:
-            handler = collect_handler(self.collector, NoOpTracer(), path, trust_forwarded=self.trust_forwarded)
+            handler = CollectHandler(self.collector, NoOpTracer(), path, trust_forwarded=self.trust_forwarded)
             self.router.add("POST", path, handler)
 
     def published(self) -> list[EnrichedEvent]:

@@ -24,7 +24,7 @@ from tests.support.topics import EVENTS, FAILED, TopicReader
 
 T = TypeVar("T")
 
-_START_SECONDS = 60
+_START_SECONDS = 90
 _STOP_SECONDS = 40
 _MODULES = {"gateway": "gateway", "kafka": "mesh.bus.embedded"}
 _SERVICES = ("identity", "consent", "enrich")
@@ -100,7 +100,7 @@ class RunningMesh:
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    def trace(self, trace_id: str, *, until: int, seconds: float = 10.0) -> list[SpanRecord]:
+    def trace(self, trace_id: str, *, until: int, seconds: float = 30.0) -> list[SpanRecord]:
         """The spans of a trace, once at least so many are stored."""
         return eventually(lambda: find_trace(self.data_dir, trace_id), lambda spans: len(spans) >= until, seconds)
 
@@ -116,7 +116,15 @@ class RunningMesh:
         return self.process.wait(_STOP_SECONDS)
 
 
-def eventually(look: Callable[[], T], enough: Callable[[T], object], seconds: float = 10.0) -> T:
+def connected(pid: int, port: int) -> bool:
+    """Whether a process has an open TCP connection to a port."""
+    folder = Path(f"/proc/{pid}/fd")
+    sockets = {str(entry.readlink()) for entry in folder.iterdir()} if folder.exists() else set()
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[2].endswith(f":{port:04X}") and row[3] == "01" and f"socket:[{row[9]}]" in sockets for row in rows)
+
+
+def eventually(look: Callable[[], T], enough: Callable[[T], object], seconds: float = 30.0) -> T:
     """Look until it is enough, or the time is over; what was seen last."""
     deadline = time.monotonic() + seconds
     while not enough(seen := look()) and time.monotonic() < deadline:

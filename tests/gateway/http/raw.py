@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import msgspec
 
+from gateway.http.edge import FindDirect, no_direct
 from gateway.http.limits import HttpLimits
-from gateway.http.message import Handler, Request, Response, json_response
+from gateway.http.message import Abandon, DirectHandler, Handler, Request, Response, json_response
+from gateway.http.message import Reply as SendReply
 from gateway.http.server import HttpServer
 from mesh.clock import FixedClock
 
@@ -87,9 +89,9 @@ class Site:
                 await asyncio.sleep(0.002)
 
 
-async def echo(request: Request) -> Response:
-    """What the handler saw, as JSON."""
-    seen = {
+def seen(request: Request) -> Response:
+    """What a handler sees, as JSON."""
+    fields = {
         "method": request.method,
         "path": request.path,
         "query": request.query,
@@ -98,13 +100,29 @@ async def echo(request: Request) -> Response:
         "peer": request.peer,
         "received_ns": request.received_ns,
     }
-    return json_response(200, seen)
+    return json_response(200, fields)
+
+
+async def echo(request: Request) -> Response:
+    """What the handler saw, as JSON."""
+    return seen(request)
+
+
+class DirectEcho(DirectHandler):
+    """The same, without a task."""
+
+    def start(self, request: Request, reply: SendReply) -> Abandon:
+        """Reply at once."""
+        reply(seen(request))
+        return lambda: None
 
 
 @asynccontextmanager
-async def serve(handler: Handler = echo, limits: HttpLimits | None = None) -> AsyncIterator[Site]:
+async def serve(
+    handler: Handler = echo, limits: HttpLimits | None = None, find_direct: FindDirect = no_direct
+) -> AsyncIterator[Site]:
     """A server on a free port, stopped at the end."""
-    server = HttpServer(handler, limits, FixedClock())
+    server = HttpServer(handler, limits, FixedClock(), find_direct=find_direct)
     site = Site(server, await server.start("127.0.0.1", 0))
     try:
         yield site

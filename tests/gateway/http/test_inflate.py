@@ -55,6 +55,11 @@ async def _send(body: bytes, *fields: str, limits: HttpLimits | None = None) -> 
         (_TEXT, ""),
         (_TEXT, None),
     ],
+    # Named by hand: a gzip header holds the time, and workers compare the names of what they collect.
+    ids=[
+        *("gzip", "X-GZIP", "gzip as identity, gzip", "gzip as nothing", "gzip as identity", "gzip as deflate"),
+        *("two members", "deflate", "raw deflate", "plain as gzip", "identity", "plain as empty", "plain"),
+    ],
 )
 async def test_the_bytes_decide(body: bytes, encoding: str | None) -> None:
     """Gzip is inflated under any label or none, deflate in both its forms, and what is not compressed stays."""

@@ -12,6 +12,8 @@ import pytest
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1.identifier_pb2 import Assurance
+from gateway.batch import Submission
+from gateway.carrier import Abandon, Carrier, Done
 from gateway.claims.sqlite import SqliteClaims
 from gateway.http.message import Headers, Request
 from gateway.http.router import Router
@@ -140,6 +142,35 @@ async def test_answers_that_were_lost_are_found_on_the_topic(door: Door) -> None
     door.stage.bus.lose_answers()
     assert await door.send(track("m-1")) == [DEFERRED]
     door.stage.bus.lose_answers(False)
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+    assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
+
+
+class _GoesOn:
+    """A pipeline whose batches do not notice that their requests were taken out."""
+
+    def __init__(self, pipeline: Carrier) -> None:
+        self._pipeline = pipeline
+        self.begun: list[asyncio.Task[None]] = []
+
+    def begin(self, submission: Submission, done: Done) -> Abandon:
+        """As it is."""
+        return self._pipeline.begin(submission, done)
+
+    async def submit(self, submission: Submission) -> None:
+        """Carry one to its end, whoever goes away."""
+        self.begun.append(asyncio.create_task(self._pipeline.submit(submission)))
+        await asyncio.shield(self.begun[-1])
+
+
+async def test_what_is_handed_over_after_it_was_kept_is_its_own_record(door: Door) -> None:
+    """A batch goes on for a moment after its requests were kept; what it publishes then is no copy of another."""
+    slow = door.forward.carrier._pipeline = _GoesOn(door.stage.pipeline)
+    door.stage.identity.script.gate.clear()
+    assert await door.send(track("m-1")) == [DEFERRED]
+    door.stage.identity.script.gate.set()
+    await slow.begun[0]
     await door.drained()
     assert door.stage.published() == ["m-1"]
     assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}

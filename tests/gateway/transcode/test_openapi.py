@@ -40,12 +40,12 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-# Some 2,000 requests, each checked in a dozen ways: seconds alone, a minute and more beside other work.
+# Some 1,500 requests, each checked in a dozen ways: seconds alone, a minute and more beside other work.
 @pytest.mark.timeout(600)
 def test_schemathesis_finds_nothing(gateway: RunningGateway) -> None:
     """Allowed or not, no request makes the gateway answer other than the document says; never with a 5xx."""
     headers = {**gateway.bearer("clew.admin"), "X-Write-Key": WRITE_KEY}
-    found = fuzz(gateway.url, headers, examples=5, seed=20261125)
+    found = fuzz(gateway.url, headers, examples=3, seed=20261125)
     assert found.failures == []
     one_letter = re.compile(r"/v1/[a-z]")
     assert len(found.operations) == sum(not one_letter.fullmatch(path) for _, path, _ in operations())

@@ -5,34 +5,18 @@ outage cases, since it is not ours to stop.
 """
 
 import asyncio
-import os
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
 from mesh.bus.port import Bus, DeliveryFailure, Record
 from mesh.errors import BusUnavailable
 from tests.mesh.bus.brokers import Broker, kafka_broker, memory_broker, mock_broker
-from tests.support.requirements import require
-from tools.kafka.cluster import LocalKafka, running_kafka
+from tools.kafka.cluster import LocalKafka
 
-KAFKA = os.environ.get("CLEW_TEST_KAFKA", "")
 OUTAGE_SECONDS = 2.0
 # Bootstrap address, how to stop the cluster, how to start it again.
 Target = tuple[str, Callable[[], None], Callable[[], None]]
-
-
-@pytest.fixture(scope="module")
-def real_kafka() -> Iterator[LocalKafka | str]:
-    """The real cluster: the one that is named, or one of our own."""
-    if KAFKA:
-        yield KAFKA
-        return
-    require("java")
-    require("mvn")
-    with running_kafka() as kafka:
-        yield kafka
 
 
 @pytest.fixture(params=["memory", "mock", "kafka"])
@@ -59,12 +43,6 @@ def _named(bootstrap: str) -> Target:
 
 def _own(kafka: LocalKafka) -> Target:
     return kafka.bootstrap, kafka.kill, kafka.start
-
-
-@pytest.fixture
-def topic() -> str:
-    """A topic that no other test uses."""
-    return f"test.{uuid.uuid4().hex[:12]}"
 
 
 def records_of(topic: str, count: int, *, key: bytes = b"k", first: int = 0) -> list[Record]:

@@ -15,10 +15,7 @@ from mesh.bus.mock_cluster import MockCluster
 from mesh.bus.partitioner import murmur2, partition_of
 from mesh.errors import BusUnavailable
 from mesh.ids import new_id
-from tests.mesh.bus.test_contract import real_kafka, topic
 from tools.kafka.cluster import LocalKafka
-
-__all__ = ["real_kafka", "topic"]
 
 PARTITIONS = 7
 KEYS = 500

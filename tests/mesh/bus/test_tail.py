@@ -13,9 +13,7 @@ from mesh.bus.port import Bus, Offsets, Record
 from mesh.bus.tail import MemoryTail, StoredRecord, Tail
 from mesh.errors import BusUnavailable
 from tests.mesh.bus.brokers import Broker, KafkaBroker, kafka_broker, memory_broker, mock_broker
-from tests.mesh.bus.test_contract import _named, _own, _until_stored, real_kafka, records_of, topic
-
-__all__ = ["real_kafka", "topic"]
+from tests.mesh.bus.test_contract import _named, _own, _until_stored, records_of
 
 
 @pytest.fixture(params=["memory", "mock", "kafka"])
