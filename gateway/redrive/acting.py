@@ -24,5 +24,5 @@ class ActingFor(Admission):
         return self._source
 
     async def proven(self, subject: str, decoded: DecodedRequest) -> frozenset[int]:  # noqa: ARG002 - nothing is
-        """No event: what stands where a token stood is a row of asterisks."""
+        """No event."""
         return _NOBODY

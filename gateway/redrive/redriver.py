@@ -12,7 +12,7 @@ from clew.admin.v1 import failed_event_service_pb2 as messages
 from clew.audit.v1 import audit_entry_pb2 as audit
 from clew.collector.v1.collector_service_pb2 import Verdict
 from gateway.batch import Outcome
-from gateway.collect import Collector
+from gateway.collect import Arrival, Collector
 from gateway.credentials import Credentials
 from gateway.decode.types import DecodedRequest
 from gateway.encode import FAILED_TOPIC
@@ -198,13 +198,15 @@ class Redriver:
             return
         try:
             (item.outcome,) = await door.collector.collect(
-                lambda: decoded,
-                _NOBODY,
-                span=trace.get_current_span(),
-                received_ns=self._clock.now_ns(),
-                # Whose device it was is not kept, and the administrator's is not the visitor's.
-                client_ip="",
-                size=max(item.redrive.ByteSize(), failed.event.payload_size_bytes),
+                Arrival(
+                    decode=lambda: decoded,
+                    credentials=_NOBODY,
+                    span=trace.get_current_span(),
+                    received_ns=self._clock.now_ns(),
+                    # Whose device it was is not kept, and the administrator's is not the visitor's.
+                    client_ip="",
+                    size=max(item.redrive.ByteSize(), failed.event.payload_size_bytes),
+                )
             )
         except ClewError as error:
             item.detail = door.closed = str(error)

@@ -230,6 +230,18 @@ async def test_one_without_a_message_id_gets_the_same_each_time(operator: Operat
     assert list(published.warnings) == [WARNING_MESSAGE_ID_MINTED, WARNING_REDRIVEN]
 
 
+async def test_a_token_that_was_removed_proves_nothing(operator: Operator) -> None:
+    """Its asterisks are no token: the user id is asserted, and the event waits for no check of it."""
+    event = nameless(context={"identityToken": "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1LTEifQ.c2ln"})
+    offset = await operator.fail(event)
+    (result,) = await operator.redrive({"offset": offset, **mended(event)})
+    assert result["verdict"] == "VERDICT_ACCEPTED"
+    (published,) = operator.events(event["messageId"])
+    assert published.assurance == Assurance.ASSURANCE_ASSERTED
+    assert list(published.warnings) == [WARNING_REDRIVEN]
+    assert "identity" not in published.context.extra_json
+
+
 async def test_a_replacement_without_a_message_id_keeps_the_old_one(operator: Operator) -> None:
     """Whoever writes the event anew does not make another one of it by leaving the id out."""
     event = nameless()
