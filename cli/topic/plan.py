@@ -41,8 +41,15 @@ class Plan:
 
 def partitions_of(consumer: Any, topic: str) -> list[int]:
     """The partitions of a topic; none when it does not exist. Looking does not make it."""
-    known = consumer.list_topics(timeout=_SECONDS).topics.get(topic)
-    return sorted(known.partitions) if known is not None and known.error is None else []
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        known = consumer.list_topics(timeout=_SECONDS).topics.get(topic)
+        if known is None or known.error is None:
+            return sorted(known.partitions) if known is not None else []
+        # One that is being made has no leader yet.
+        if known.error.code() != KafkaError.LEADER_NOT_AVAILABLE or time.monotonic() > deadline:
+            return []
+        time.sleep(_RETRY_SECONDS)
 
 
 def plan(consumer: Any, selection: Selection) -> Plan:

@@ -18,7 +18,7 @@ from mesh.ids import new_id
 
 _CHUNK: Final = 500
 _POLL_SECONDS: Final = 0.2
-_SILENCE_SECONDS: Final = 15.0
+_SILENCE_SECONDS: Final = 30.0
 # A partition that is ahead of the others waits for them.
 _MOST_AHEAD: Final = 2_000
 

@@ -23,7 +23,7 @@ from cli.topic.selection import Selection
 
 _READY: Final = messages.REDRIVE_STATUS_READY
 _UNANSWERED: Final = messages.REDRIVE_STATUS_UNANSWERED
-SETTLED: Final = frozenset({messages.REDRIVE_STATUS_SENT, messages.REDRIVE_STATUS_REDRIVEN_BEFORE, _READY})
+_SETTLED: Final = frozenset({messages.REDRIVE_STATUS_SENT, messages.REDRIVE_STATUS_REDRIVEN_BEFORE})
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 8.0
 # Calls in a row by which nothing was sent, over about half a minute.
@@ -79,7 +79,8 @@ def redrive(access: Access, redriving: Redriving, *, json_lines: bool) -> int:
     if stop():
         tell("interrupted; run the same again for the rest: what was sent is left alone")
         return INTERRUPTED
-    return 0 if all(candidate.status in SETTLED for candidate in found) else 1
+    settled = _SETTLED if redriving.do else {*_SETTLED, _READY}
+    return 0 if all(candidate.status in settled for candidate in found) else 1
 
 
 def _find(access: Access, redriving: Redriving, stop: Stop) -> list[Candidate]:

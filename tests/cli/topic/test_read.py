@@ -186,4 +186,4 @@ def test_brokers_that_do_not_answer_end_it() -> None:
     nowhere = Written("127.0.0.1:9", real=False, topic="t")
     began = time.monotonic()
     assert read(nowhere.access, Selection("t"), follow=False, json_lines=True, headers=True) == 1
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
