@@ -12,6 +12,7 @@ import typer
 from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
 from cli.schemas_commands import app as schemas
 from cli.source_commands import app as sources
+from cli.topic.commands import app as topic
 from cli.topics_commands import app as topics
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(sources, name="source")
 app.add_typer(topics, name="topics")
 app.add_typer(schemas, name="schemas")
+app.add_typer(topic, name="topic")
 
 
 Kafka = Annotated[

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from clew.audit.v1.audit_entry_pb2 import AuditEntry
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from gateway.admin.debug_service import EdgeDebugServicer
 from gateway.admin.directory import Directory
+from gateway.admin.failed_event_service import FailedEventServicer
 from gateway.admin.opening import open_store as open_source_store
 from gateway.admin.service import SourceServicer
 from gateway.admission import Admission
@@ -32,6 +34,9 @@ from gateway.ledger.gauges import add_gauges
 from gateway.ledger.service import LedgerServicer, nothing
 from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
+from gateway.redrive.acting import ActingFor
+from gateway.redrive.audit import AuditLog
+from gateway.redrive.redriver import Redriver
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, CollectHandler
@@ -40,7 +45,7 @@ from gateway.routes.health import add_health_routes
 from gateway.routes.registry import Schemas, add_elsewhere_routes, add_registry_routes, contracts_registry
 from gateway.routes.rpcs import OWN_SERVICES, OwnRpcs, rpc_transcoder
 from gateway.settings import GatewaySettings
-from gateway.sources import Sources
+from gateway.sources import Source, Sources
 from gateway.spool.forward import Forward, open_spool
 from gateway.spool.forward import add_gauges as add_spool_gauges
 from gateway.spool.settings import SpoolSettings
@@ -152,8 +157,17 @@ class Gateway:
         add_gauges(telemetry.meter, claims)
         add_docs_routes(router)
         clock = SystemClock()
+
+        def collector_for(source: Source) -> Collector:
+            seconds = settings.request_seconds
+            return Collector(ActingFor(source), limiter, carrier, stats, request_seconds=seconds, tap=tap)
+
+        schema_id = schemas.ids[AuditEntry.DESCRIPTOR.full_name]
+        log = AuditLog(bus, tail, clock, schema_id=schema_id, origin=store.owner)
+        redriver = Redriver(tail, log, directory.source, collector_for, clock)
         own = OwnRpcs(
             collector=collector,
+            failed=FailedEventServicer(redriver, admission),
             sources=SourceServicer(directory, admission, clock),
             debug=EdgeDebugServicer(tap, admission, clock),
             ledger=LedgerServicer(admission, claims, spool.waiting if spool else nothing),
