@@ -12,6 +12,8 @@ SECONDS ?= 60
 ROUNDS ?= 200
 SEED   ?=
 FAULTS ?=
+# What `make bench` is told, for example BENCH="--only clew typical --rounds 1".
+BENCH  ?=
 READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH :=
@@ -64,8 +66,8 @@ kafka: $(READY) ## Start a real Apache Kafka without Docker (needs Java 17 and M
 fuzz: $(READY) ## Fuzz the edge with atheris, SECONDS for each target
 	@python -m tests.fuzz --seconds $(SECONDS)
 
-bench: $(READY) ## Measure clew beside a typical service, in one interleaved run
-	@python -m bench.run
+bench: $(READY) ## Measure clew beside a typical service, Envoy and the machine's limits, in one interleaved run (13 min; BENCH="--help")
+	@python -m bench.run $(BENCH)
 
 lock: $(READY) ## Resolve the dependencies anew
 	@python -m pip install --quiet --disable-pip-version-check uv
