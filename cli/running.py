@@ -17,7 +17,6 @@ from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from cli.children import Child, ChildFailed, Ready, keep_running
 from cli.health import is_serving, kafka_problem
 from cli.layout import ADMIN_CLIENT, Layout, Secrets, write_private
-from cli.topics import TopicsNotMade, create_missing
 
 START_SECONDS = 30.0
 _ADMIN_TOKEN_SECONDS = 86_400
@@ -116,6 +115,8 @@ class Mesh:
             # It is said, with what it means for events, once the mesh serves.
             self.say("topics were not looked at; `clew topics apply` makes them once Kafka answers")
             return
+        from cli.topics import TopicsNotMade, create_missing  # noqa: PLC0415 - a start without Kafka loads no client
+
         try:
             for line in await asyncio.to_thread(create_missing, self.options.kafka):
                 self.say(line)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from tests.e2e.sdk.node import node_modules
 from tests.e2e.topics.page import PAGE, ROOT, blocks, without_installing, write_blocks
@@ -183,6 +185,9 @@ def test_a_registry_of_ones_own_serves_the_same_consumer(
     require("mvn")
     clew = [sys.executable, "-m", "cli"]
     with running_apicurio() as registry, running_kafka() as kafka:
+        # So that ids are not ours by chance: by them a reader would find another schema in ours.
+        with SchemaRegistryClient.new_client({"url": registry.url}) as client:
+            client.register_schema("other", Schema('syntax = "proto3"; message Other {}', "PROTOBUF"))
         env = {"CLEW_SCHEMA_REGISTRY": registry.url}
         options = ("--kafka", kafka.bootstrap)
         with (
@@ -218,6 +223,14 @@ def test_every_record_has_the_headers_that_are_described(mesh: RunningMesh) -> N
         for record in records:
             assert set(record.headers) == set(fields[name].headers)
             assert record.key == getattr(record.message, fields[name].key)
+
+
+def test_a_start_has_made_the_topics_as_declared(mesh: RunningMesh) -> None:
+    """`clew up --kafka` creates them before a broker does so in its own way at the first record."""
+    there = AdminClient({"bootstrap.servers": mesh.endpoints.kafka}).list_topics(timeout=10).topics
+    for topic in declared_topics().topics:
+        assert len(there[topic.name].partitions) == topic.partitions
+    assert f"topics created: {EVENTS}, {FAILED}, {PROFILES}" in mesh.said()
 
 
 def test_the_page_says_what_is_declared() -> None:
