@@ -21,7 +21,7 @@ from mesh.bus.mock_cluster import MockCluster
 from tests.support.requirements import require
 from tools.kafka.cluster import running_kafka
 
-NAMES = ["clew.events.v1", "clew.events.failed.v1", "clew.profiles.v1"]
+NAMES = ["clew.events.v1", "clew.events.failed.v1", "clew.profiles.v1", "clew.audit.v1"]
 OK, FAILED, USAGE, PENDING = 0, 1, 2, 3
 
 
@@ -94,7 +94,7 @@ def test_apply_makes_what_plan_shows_and_then_there_is_nothing_to_do(admin: Admi
 
     applied = clew("apply", "--kafka", kafka)
     assert applied.exit_code == OK, applied.output
-    assert [partitions(admin, *each) for each in zip(NAMES, (12, 4, 12), strict=True)] == [12, 4, 12]
+    assert [partitions(admin, *each) for each in zip(NAMES, (12, 4, 12, 4), strict=True)] == [12, 4, 12, 4]
     assert config(admin, "clew.events.v1")["retention.ms"] == str(7 * 86_400_000)
     profiles = config(admin, "clew.profiles.v1")
     assert (profiles["cleanup.policy"], profiles["min.compaction.lag.ms"]) == ("compact", str(14 * 86_400_000))
@@ -168,11 +168,11 @@ def test_a_start_makes_only_what_is_missing(admin: AdminClient, kafka: str) -> N
     make(admin, NAMES[0], 3)
     make(admin, NAMES[2], 12, retention_ms="1000")
     made, differing = create_missing(kafka)
-    assert made == f"topics created: {NAMES[1]}"
+    assert made == f"topics created: {NAMES[1]}, {NAMES[3]}"
     assert differing.startswith(
         f"topics not as declared: {NAMES[0]}, {NAMES[2]}; see `clew topics plan --kafka {kafka}"
     )
-    assert [partitions(admin, *each) for each in zip(NAMES, (3, 4, 12), strict=True)] == [3, 4, 12]
+    assert [partitions(admin, *each) for each in zip(NAMES, (3, 4, 12, 4), strict=True)] == [3, 4, 12, 4]
 
 
 def test_what_is_wrong_is_said_on_standard_error(tmp_path: Path) -> None:
