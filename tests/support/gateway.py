@@ -24,8 +24,8 @@ from enrich_svc.geo import Geographer
 from enrich_svc.service import EnrichServicer
 from gateway.admin.directory import Directory
 from gateway.admin.store import SqliteSourceStore
+from gateway.assembly import Gateway, Outside
 from gateway.claims.sqlite import SqliteClaims
-from gateway.main import Gateway
 from gateway.settings import GatewaySettings
 from gateway.sources import Source, Sources, hash_key
 from identity_svc.clients import Client, ClientRegistry
@@ -97,7 +97,9 @@ async def running_gateway() -> AsyncIterator[RunningGateway]:
         directory = Directory(Sources({hash_key(WRITE_KEY): source}), SqliteSourceStore.open(None), clock)
         await directory.start()
         store = await SqliteClaims.open(None)
-        gateway = Gateway.build(settings, directory, store, (bus, MemoryTail(bus), MemoryTail(bus)), recorder.telemetry)
+        gateway = Gateway(
+            Outside(settings, directory, store, bus, MemoryTail(bus), MemoryTail(bus), recorder.telemetry)
+        )
         gateway.recovery.start()
         await gateway.recovery.wait_begun(5.0)
         await gateway.upstreams.wait_ready(10)
