@@ -14,6 +14,8 @@ SECONDS ?= 60
 ROUNDS ?= 200
 SEED   ?=
 FAULTS ?=
+# What `make bench` is told, for example BENCH="--only clew typical --rounds 1".
+BENCH  ?=
 # `make test-weather`: what it is told (see --help).
 WEATHER ?=
 # How long `make soak` takes, and what else it is told (see --help).
@@ -65,8 +67,10 @@ check: $(READY) ## Format, lint, types, contracts, regenerate-and-diff, import r
 proto: $(READY) ## Regenerate gen/ from proto/
 	@buf format -w proto
 	@buf generate
+	@python tools/compile_topics.py
 	@python tools/compile_registry.py
 	@python tools/compile_openapi.py
+	@python tools/compile_asyncapi.py
 	@python tools/contract_lock.py
 
 kafka: $(READY) ## Start a real Apache Kafka without Docker, BROKERS of them (1; needs Java 17 and Maven)
@@ -75,8 +79,8 @@ kafka: $(READY) ## Start a real Apache Kafka without Docker, BROKERS of them (1;
 fuzz: $(READY) ## Fuzz the edge with atheris, SECONDS for each target
 	@python -m tests.fuzz --seconds $(SECONDS)
 
-bench: $(READY) ## Measure clew beside a typical service, in one interleaved run
-	@python -m bench.run
+bench: $(READY) ## Measure clew beside a typical service, Envoy and the machine's limits, in one interleaved run (13 min; BENCH="--help")
+	@python -m bench.run $(BENCH)
 
 lock: $(READY) ## Resolve the dependencies anew
 	@python -m pip install --quiet --disable-pip-version-check uv

@@ -1,4 +1,4 @@
-"""CPU time of other processes, and how fast this machine is at the moment."""
+"""CPU time and memory of other processes, and how fast this machine is at the moment."""
 
 import time
 from pathlib import Path
@@ -16,6 +16,12 @@ def cpu_seconds(pid: int) -> float:
             # A thread that ended between the listing and the reading.
             continue
     return total / _NANOS
+
+
+def pss_mib(pid: int) -> float:
+    """Memory of a process in MiB, what it shares divided among those that share it (proportional set size)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8")
+    return int(text.partition("Pss:")[2].split()[0]) / 1024
 
 
 def calibrate(loops: int = 200_000) -> float:

@@ -11,8 +11,6 @@ import argparse
 import asyncio
 import base64
 import json
-import math
-import random
 import time
 from array import array
 from collections import Counter, deque
@@ -23,24 +21,26 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from bench.traffic import Traffic
+from bench.timing import arrivals, summary, tell_window
+from bench.traffic import SHAPES, Traffic
 
 # A server that stops answering ends the run rather than hanging it.
 DRAIN_SECONDS = 15.0
 HTTP_OK = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What to do: durations in seconds, `rate` in requests a second, 0 for a closed loop."""
 
     host: str
     port: int
-    write_key: str
+    authorization: str
     connections: int
     warmup: float
     duration: float
     rate: float
+    marks: bool = False
 
 
 class Connection(asyncio.Protocol):
@@ -100,7 +100,7 @@ class Load:
         self._head = request_head(plan, traffic)
         self._idle: deque[Connection] = deque()
         self._arrivals: deque[float] = deque()
-        self._random = random.Random(7)
+        self._due = arrivals(perf_counter(), plan.rate) if plan.rate else iter(())
         self._begin = perf_counter() + plan.warmup
         self._end = self._begin + plan.duration
         self._open = 0
@@ -108,15 +108,14 @@ class Load:
         self._finished = asyncio.Event()
         self._connecting: set[asyncio.Task[None]] = set()
         self.latencies = array("d")
-        self.answered = 0
         self.problems: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Connect, load, and wait until the last answers are in."""
         await asyncio.gather(*(self._connect() for _ in range(self._plan.connections)))
         if self._plan.rate:
-            self._arrive(perf_counter())
-        await asyncio.sleep(self._end - perf_counter())
+            self._arrive(next(self._due))
+        await tell_window(self._begin, self._end, marks=self._plan.marks)
         self._settle()
         try:
             await asyncio.wait_for(self._finished.wait(), DRAIN_SECONDS)
@@ -155,7 +154,6 @@ class Load:
         if status != HTTP_OK:
             self.problems[str(status)] += 1
         elif now <= self._end or self._plan.rate:
-            self.answered += 1
             self.latencies.append(now - started)
 
     def on_lost(self, connection: Connection, error: Exception | None, *, pending: bool) -> None:
@@ -186,7 +184,7 @@ class Load:
                 self._send(self._idle.popleft(), moment)
             else:
                 self._arrivals.append(moment)
-            moment += -math.log(1.0 - self._random.random()) / self._plan.rate
+            moment = next(self._due)
         if moment < self._end:
             self._loop.call_later(moment - now, self._arrive, moment)
 
@@ -197,37 +195,15 @@ class Load:
 
 def request_head(plan: Plan, traffic: Traffic) -> bytes:
     """The head of every request, up to the length of its body."""
-    credentials = base64.b64encode(f"{plan.write_key}:".encode()).decode()
     return (
-        f"POST {traffic.path} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nAuthorization: Basic {credentials}\r\n"
+        f"POST {traffic.path} HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nAuthorization: {plan.authorization}\r\n"
         f"Content-Type: application/json\r\nContent-Length: "
     ).encode()
 
 
-def quantile(ordered: list[float], share: float) -> float:
-    """The value below which a share of a sorted list lies; 0 of none."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
-
-
-def report(load: Load, plan: Plan, traffic: Traffic, cpu_seconds: float) -> dict[str, object]:
-    """What was measured; latencies in milliseconds, the generator's own CPU time with it."""
-    ordered = sorted(load.latencies)
-    requests_per_second = load.answered / plan.duration
-    return {
-        "mode": "open" if plan.rate else "closed",
-        "connections": plan.connections,
-        "batch": traffic.events_per_body,
-        "seconds": plan.duration,
-        "requests": load.answered,
-        "requests_per_second": round(requests_per_second, 1),
-        "events_per_second": round(requests_per_second * traffic.events_per_body, 1),
-        "p50_ms": round(quantile(ordered, 0.5) * 1000, 3),
-        "p90_ms": round(quantile(ordered, 0.9) * 1000, 3),
-        "p99_ms": round(quantile(ordered, 0.99) * 1000, 3),
-        "max_ms": round((ordered[-1] if ordered else 0.0) * 1000, 3),
-        "errors": dict(load.problems),
-        "generator_cpu_seconds": round(cpu_seconds, 2),
-    }
+def basic(write_key: str) -> str:
+    """The Authorization field that names a write key."""
+    return f"Basic {base64.b64encode(f'{write_key}:'.encode()).decode()}"
 
 
 async def drive(plan: Plan, traffic: Traffic) -> dict[str, object]:
@@ -235,19 +211,23 @@ async def drive(plan: Plan, traffic: Traffic) -> dict[str, object]:
     load = Load(plan, traffic)
     started = time.process_time()
     await load.run()
-    return report(load, plan, traffic, time.process_time() - started)
+    return summary(load.latencies, load.problems, traffic.events_per_body, plan, time.process_time() - started)
 
 
 def main() -> None:
     """Read the command line, run, print."""
     parser = argparse.ArgumentParser(prog="bench.load", description="Load an edge with events and measure.")
     parser.add_argument("--url", required=True, help="http://HOST:PORT of the edge")
-    parser.add_argument("--write-key", required=True, help="sent as the user of Basic authentication")
+    credentials = parser.add_mutually_exclusive_group(required=True)
+    credentials.add_argument("--write-key", help="sent as the user of Basic authentication")
+    credentials.add_argument("--token", help="sent as a bearer token")
+    parser.add_argument("--shape", choices=SHAPES, default="segment", help="how events are written")
     parser.add_argument("--batch", type=int, default=0, help="events a request; 0: single events to /v1/track")
     parser.add_argument("--connections", type=int, default=64, help="keep-alive connections")
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second in an open loop; 0: closed loop")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds that do not count")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds that count")
+    parser.add_argument("--marks", action="store_true", help="print a line when what counts begins, and when it ends")
     parser.add_argument(
         "--visitors", type=int, default=1_000, help="visitors on the site at a time; each sends ten events"
     )
@@ -256,14 +236,15 @@ def main() -> None:
     plan = Plan(
         host=url.hostname or "127.0.0.1",
         port=url.port or 80,
-        write_key=options.write_key,
+        authorization=basic(options.write_key) if options.write_key else f"Bearer {options.token}",
         connections=options.connections,
         warmup=options.warmup,
         duration=options.duration,
         rate=options.rate,
+        marks=options.marks,
     )
     run = time.time_ns() // 1_000_000 & 0xFFFFFFFF
-    print(json.dumps(uvloop.run(drive(plan, Traffic(options.batch, options.visitors, run)))))
+    print(json.dumps(uvloop.run(drive(plan, Traffic(options.batch, options.visitors, run, shape=options.shape)))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make bench`: clew beside a typical service, end to end over HTTP, in one interleaved run.
+"""`make bench`: clew, a typical service, Envoy before a service, and the machine's limits, in one interleaved run.
 
 Systems take turns on every workload, several rounds long; the report shows medians over the rounds and medians of the
 ratios within each round, since the speed of a shared machine changes from minute to minute. A fixed calibration loop
@@ -7,150 +7,179 @@ runs before and after each measurement; the report says how often it moved by mo
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.cpu import calibrate, cpu_seconds
-from bench.systems import ROOT, SYSTEMS, System, running_systems
+from bench.brokers import EMBEDDED, KAFKA, Broker, Brokers, running_brokers
+from bench.flame import NoSampler
+from bench.measure import Measurement, Subject, Timing, measure
+from bench.report import capacity, report
+from bench.stages import sample_gateway, stages_report, write_flame
+from bench.startup import measure_startup, startup_report
+from bench.systems import SYSTEMS
+from bench.workloads import WORKLOADS, Workload
 
-_BASELINE = "typical"
-_UNSTEADY = 1.25
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What the clients send: `batch` 0 means single events."""
-
-    name: str
-    batch: int
-    connections: int
-
-
-WORKLOADS = (
-    Workload("single events, 64 connections", 0, 64),
-    Workload("single events, 256 connections", 0, 256),
-    Workload("batches of 100, 16 connections", 100, 16),
-)
+_BROKERS = {"both": [KAFKA, EMBEDDED], KAFKA: [KAFKA], EMBEDDED: [EMBEDDED]}
+# What a measurement takes beyond its seconds: the generator's start, its last answers.
+_EXTRA_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """One system under one workload in one round. CPU in microseconds an event, by process."""
+class Step:
+    """A measurement to make: share 0 is a closed loop."""
 
-    system: str
-    workload: str
-    events_per_second: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: dict[str, float]
-    errors: dict[str, int]
-    steady: bool
-
-    @property
-    def total_cpu_us(self) -> float:
-        """All processes of the system together."""
-        return sum(self.cpu_us.values())
+    subject: Subject
+    workload: Workload
+    share: float = 0.0
 
 
-def measure(system: System, workload: Workload, *, seconds: float, warmup: float) -> Measurement:
-    """Load one system once, from a process of its own."""
-    command = [sys.executable, "-m", "bench.load", "--url", system.http, "--write-key", system.write_key]
-    command += ["--batch", str(workload.batch), "--connections", str(workload.connections)]
-    command += ["--warmup", str(warmup), "--duration", str(seconds)]
-    before = calibrate()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as load:
-        # The generator needs a moment to start; CPU is read over a window within its load.
-        time.sleep(warmup + 0.5)
-        started, clock = {name: cpu_seconds(pid) for name, pid in system.pids.items()}, time.perf_counter()
-        time.sleep(max(0.5, seconds - 1))
-        used = {name: cpu_seconds(pid) - started[name] for name, pid in system.pids.items()}
-        window = time.perf_counter() - clock
-        output = load.communicate(timeout=seconds + 60)[0]
-    result: dict[str, Any] = json.loads(output)
-    rate = result["events_per_second"]
-    after = calibrate()
-    return Measurement(
-        system.name,
-        workload.name,
-        rate,
-        result["p50_ms"],
-        result["p99_ms"],
-        {name: value / window / rate * 1e6 if rate else 0.0 for name, value in used.items()},
-        result["errors"],
-        max(before, after) / min(before, after) < _UNSTEADY,
-    )
+def plan(subjects: list[Subject], workloads: list[Workload], shares: list[float]) -> list[Step]:
+    """One round: each workload's closed loops in turn, then its open ones."""
+    steps: list[Step] = []
+    for workload in workloads:
+        steps += [Step(subject, workload) for subject in subjects]
+        for share in shares if workload.latency else ():
+            steps += [Step(subject, workload, share) for subject in subjects if SYSTEMS[subject.system.name].latency]
+    return steps
 
 
-def run(systems: list[System], options: argparse.Namespace) -> list[list[Measurement]]:
-    """All rounds; within one, every system in turn under every workload."""
+def run(steps: list[Step], options: argparse.Namespace) -> list[list[Measurement]]:
+    """All rounds. The order of systems turns round by round: no one is always first."""
+    timing = Timing(options.seconds, options.warmup)
     rounds: list[list[Measurement]] = []
+    total, done = len(steps) * options.rounds, 0
     for number in range(options.rounds):
-        found: list[Measurement] = []
-        for workload in WORKLOADS:
-            for system in systems[number % len(systems) :] + systems[: number % len(systems)]:
-                sys.stderr.write(f"round {number + 1}/{options.rounds}: {workload.name}: {system.name}\n")
-                found.append(measure(system, workload, seconds=options.seconds, warmup=options.warmup))
-        rounds.append(found)
+        rounds.append([])
+        for step in turned(steps, number):
+            left = (total - done) * (timing.seconds + timing.warmup + _EXTRA_SECONDS) / 60
+            _say(f"[{done + 1}/{total}, {left:.0f} min left] {_label(step)}")
+            rate = step.share * capacity(rounds, step.subject.system.name, step.subject.broker, step.workload)
+            if not step.share or rate:
+                found = measure(step.subject, step.workload, timing, share=step.share, rate=rate)
+                rounds[-1].append(found)
+                _say(f"    {found.events_per_second:,.0f} events/s, {found.total_cpu_us:,.0f} us/event")
+            done += 1
     return rounds
 
 
-def report(rounds: list[list[Measurement]], names: tuple[str, ...]) -> str:
-    """Medians, and medians of the ratios to the baseline within each round, as Markdown."""
-    lines: list[str] = []
-    for workload in WORKLOADS:
-        lines += ["", f"### {workload.name}", ""]
-        lines += ["| system | events/s | x typical | CPU us/event | by process | p50 ms | p99 ms | errors |"]
-        lines += ["|---|---:|---:|---:|---|---:|---:|---:|"]
-        lines += [_row(rounds, workload.name, name) for name in names]
-    unsteady = sum(not each.steady for found in rounds for each in found)
-    lines += [
-        "",
-        f"{len(rounds)} rounds; the machine's speed moved during {unsteady} of {sum(map(len, rounds))} measurements.",
-    ]
-    return "\n".join(lines)
+def turned(steps: list[Step], number: int) -> Iterator[Step]:
+    """The steps with each workload's and share's systems begun at another one."""
+    groups: dict[tuple[str, float], list[Step]] = {}
+    for step in steps:
+        groups.setdefault((step.workload.key, step.share), []).append(step)
+    for group in groups.values():
+        first = number % len(group)
+        yield from group[first:] + group[:first]
 
 
-def _row(rounds: list[list[Measurement]], workload: str, name: str) -> str:
-    by_round = [{each.system: each for each in found if each.workload == workload} for found in rounds]
-    own = [found[name] for found in by_round]
-    median = statistics.median
-    ratio = "-"
-    if all(_BASELINE in found for found in by_round):
-        ratios = [found[name].events_per_second / max(found[_BASELINE].events_per_second, 0.1) for found in by_round]
-        ratio = f"{median(ratios):.1f}"
-    by_process = ", ".join(
-        f"{process} {median([each.cpu_us[process] for each in own]):,.0f}" for process in own[0].cpu_us
+@contextmanager
+def running_subjects(names: list[str], brokers: Brokers) -> Iterator[list[Subject]]:
+    """Start every system on every kind of broker; what has nothing to do with brokers once."""
+    with ExitStack() as stack:
+        subjects: list[Subject] = []
+        for name in names:
+            kind = SYSTEMS[name]
+            for broker_kind in brokers.kinds if kind.brokers else brokers.kinds[:1]:
+                _say(f"starting {name} on {broker_kind}")
+                own = kind.embeds and broker_kind == EMBEDDED
+                broker = Broker(EMBEDDED, "") if own or not kind.brokers else brokers.of(broker_kind)
+                system = stack.enter_context(kind.start(name, broker.bootstrap))
+                subjects.append(Subject(system, broker_kind, system.broker or broker.pid))
+        yield subjects
+
+
+def look_inside(
+    subjects: list[Subject], workloads: list[Workload], rounds: list[list[Measurement]], options: argparse.Namespace
+) -> str:
+    """The table of the gateway's stages under the first workload; the flame graph goes to its file."""
+    subject = next((each for each in subjects if each.system.name == "clew"), None)
+    if subject is None:
+        return "\n\nNo flame graph: clew was not among the systems."
+    _say(f"looking into the gateway: {workloads[0].name}")
+    try:
+        stacks = sample_gateway(subject, workloads[0], options.seconds * 2)
+    except NoSampler as error:
+        return f"\n\nNo flame graph: {error}."
+    write_flame(options.flame, stacks, workloads[0])
+    measured = [each for found in rounds for each in found if each.system == "clew" and each.broker == subject.broker]
+    return f"\n\n{stages_report(stacks, workloads[0], measured)}"
+
+
+def available(names: list[str]) -> list[str]:
+    """Those of the systems that can be measured here; why the others cannot is told."""
+    for name in names:
+        if SYSTEMS[name].missing:
+            _say(f"without {name}: {SYSTEMS[name].missing}")
+    return [name for name in names if not SYSTEMS[name].missing]
+
+
+def _label(step: Step) -> str:
+    loop = f"open loop at {step.share:.0%}" if step.share else "closed loop"
+    return f"{step.workload.name}: {step.subject.system.name} on {step.subject.broker}, {loop}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"bench: {text}\n")
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    defaults = [name for name, kind in SYSTEMS.items() if kind.default]
+    parser = argparse.ArgumentParser(
+        prog="bench.run",
+        description=__doc__.partition("\n")[0] if __doc__ else None,
+        epilog="A quick look: python -m bench.run --only clew typical --broker embedded --rounds 1 --seconds 3",
     )
-    return (
-        f"| {name} | {median([each.events_per_second for each in own]):,.0f} | {ratio} "
-        f"| {median([each.total_cpu_us for each in own]):,.0f} | {by_process} "
-        f"| {median([each.p50_ms for each in own]):.1f} | {median([each.p99_ms for each in own]):.1f} "
-        f"| {sum(sum(each.errors.values()) for each in own)} |"
+    parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=defaults, help="which systems to measure")
+    parser.add_argument(
+        "--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), help="which workloads to measure"
     )
+    parser.add_argument("--broker", choices=list(_BROKERS), default="both", help="which broker the systems publish to")
+    parser.add_argument(
+        "--kafka", default="", metavar="HOST:PORT", help="a real Kafka that runs already; without it one is started"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of all measurements (2)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds that each measurement lasts (4)")
+    parser.add_argument("--warmup", type=float, default=1.5, help="seconds before each that do not count (1.5)")
+    parser.add_argument(
+        "--shares", nargs="*", type=float, default=[0.5, 0.9], help="parts of the capacity for open loops (0.5 0.9)"
+    )
+    parser.add_argument(
+        "--flame", type=Path, metavar="FILE", help="look into clew's gateway as well and draw a flame graph (SVG)"
+    )
+    parser.add_argument("--no-startup", action="store_true", help="leave out start-up times and idle memory")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement to this file as well")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report to this file as well")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Read the command line, measure, print the report."""
-    parser = argparse.ArgumentParser(prog="bench.run", description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of all measurements")
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds that each measurement lasts")
-    parser.add_argument("--warmup", type=float, default=2.0, help="seconds before each that do not count")
-    parser.add_argument("--kafka", default="", metavar="HOST:PORT", help="a real Kafka for all; empty: embedded ones")
-    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), help="which to measure")
-    parser.add_argument("--json", type=Path, help="write every measurement to this file as well")
-    options = parser.parse_args()
-    names = tuple(options.systems)
-    with running_systems(names, options.kafka) as systems:
-        rounds = run(systems, options)
+    """Measure and print the report."""
+    options = arguments()
+    began = time.monotonic()
+    with (
+        running_brokers(_BROKERS[options.broker], options.kafka) as brokers,
+        running_subjects(available(options.only), brokers) as subjects,
+    ):
+        workloads = [WORKLOADS[key] for key in options.workloads]
+        rounds = run(plan(subjects, workloads, options.shares), options)
+        text = report(rounds)
+        if options.flame:
+            text += look_inside(subjects, workloads, rounds, options)
+    if not options.no_startup:
+        _say("start-up times")
+        text += f"\n\n{startup_report(measure_startup())}"
     if options.json:
-        rows = [{field: getattr(each, field) for field in each.__slots__} for found in rounds for each in found]
-        options.json.write_text(json.dumps(rows, indent=1))
-    print(report(rounds, names))
+        rows = [asdict(each) for measured in rounds for each in measured]
+        options.json.write_text(json.dumps(rows, indent=1), "utf-8")
+    if options.markdown:
+        options.markdown.write_text(text + "\n", "utf-8")
+    print(text)
+    _say(f"{(time.monotonic() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

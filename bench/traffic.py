@@ -7,6 +7,7 @@ site where a visit is ten events long. User agents, pages and addresses repeat a
 import json
 import random
 from dataclasses import dataclass
+from typing import Any
 
 MESSAGE_MARK = "MESSAGE-ID-TO-BE-REPLACED-OF-36-CHAR"
 VISITOR_MARK = "VISITOR-ID-TO-BE-REPLACED-OF-36-CHAR"
@@ -30,6 +31,26 @@ LOCALES = ("en-US", "nl-NL", "pt-BR", "de-DE")
 
 
 @dataclass(frozen=True, slots=True)
+class Envelope:
+    """Where a body goes, and what stands around its events."""
+
+    path: str
+    before: bytes = b""
+    after: bytes = b""
+
+
+_CONTRACT = Envelope("/v1/events", b'{"events":[', b"]}")
+SHAPES = {
+    "segment": (
+        Envelope("/v1/track"),
+        Envelope("/v1/batch", b'{"batch":[', b'],"sentAt":"2026-11-20T10:20:31.000Z"}'),
+    ),
+    "contract": (_CONTRACT, _CONTRACT),
+}
+"""How bodies are written, for one event and for several: as client libraries do, or as the contract's JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """One event around its two ids: `before` message id `between` visitor id `after`."""
 
@@ -38,10 +59,35 @@ class Template:
     after: bytes
 
 
-def make_template(variant: int) -> Template:
+def as_contract(event: dict[str, Any]) -> dict[str, Any]:
+    """The same event in the words of `clew.event.v1.Event`, whose properties are JSON text."""
+    context = {key: value for key, value in event["context"].items() if key != "ip"}
+    return {
+        "messageId": event["messageId"],
+        "type": f"EVENT_TYPE_{event['type'].upper()}",
+        "anonymousId": event["anonymousId"],
+        "event": event["event"],
+        "propertiesJson": json.dumps(event["properties"], separators=(",", ":")),
+        "context": {**context, "page": {key: value for key, value in context["page"].items() if value}},
+        "integrationsJson": json.dumps(event["integrations"], separators=(",", ":")),
+        "originalTime": event["timestamp"],
+        "ip": event["context"]["ip"],
+    }
+
+
+def make_template(variant: int, shape: str = "segment") -> Template:
     """Build the event of a variant, about 1.2 KB."""
+    event = make_event(variant)
+    text = json.dumps(event if shape == "segment" else as_contract(event), separators=(",", ":"))
+    before, rest = text.split(MESSAGE_MARK)
+    between, after = rest.split(VISITOR_MARK)
+    return Template(before.encode(), between.encode(), after.encode())
+
+
+def make_event(variant: int) -> dict[str, Any]:
+    """The event of a variant, as client libraries write it."""
     path = f"/products/{variant % 64}"
-    event = {
+    return {
         "type": "track",
         "messageId": MESSAGE_MARK,
         "anonymousId": VISITOR_MARK,
@@ -75,37 +121,33 @@ def make_template(variant: int) -> Template:
         },
         "integrations": {"All": True},
     }
-    text = json.dumps(event, separators=(",", ":"))
-    before, rest = text.split(MESSAGE_MARK)
-    between, after = rest.split(VISITOR_MARK)
-    return Template(before.encode(), between.encode(), after.encode())
 
 
 class Traffic:
     """An endless supply of bodies, one event or `batch` events each; `visitors` are on the site at a time.
 
-    The same seed draws the same visitors.
+    The same seed draws the same visitors. `shape` is how events are written, see `SHAPES`.
     """
 
-    def __init__(self, batch: int, visitors: int, run: int, seed: int = 1) -> None:
-        self.path = "/v1/batch" if batch else "/v1/track"
+    def __init__(self, batch: int, visitors: int, run: int, seed: int = 1, *, shape: str = "segment") -> None:
+        one, many = SHAPES[shape]
+        self.path = many.path if batch else one.path
+        self._envelope = many if batch else one
         self.events_per_body = batch or 1
-        self._batch = batch
         self._visitors = visitors
         self._run = run
         self._count = 0
         self._newest = 0
         self._random = random.Random(seed)
-        self._templates = [make_template(variant) for variant in range(VARIANTS)]
+        self._templates = [make_template(variant, shape) for variant in range(VARIANTS)]
 
     def body(self) -> bytes:
         """The next body."""
-        if not self._batch:
-            return self._event()
-        events = b",".join([self._event() for _ in range(self._batch)])
-        return b'{"batch":[' + events + b'],"sentAt":"2026-11-20T10:20:31.000Z"}'
+        envelope = self._envelope
+        return envelope.before + b",".join([self.event() for _ in range(self.events_per_body)]) + envelope.after
 
-    def _event(self) -> bytes:
+    def event(self) -> bytes:
+        """The next event."""
         self._count += 1
         template = self._templates[self._count % VARIANTS]
         message = b"%08x-%027d" % (self._run, self._count)

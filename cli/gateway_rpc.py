@@ -9,12 +9,15 @@ from typing import Any, cast
 import grpc
 
 from clew.admin.v1.edge_debug_service_pb2_grpc import EdgeDebugServiceStub
+from clew.admin.v1.failed_event_service_pb2_grpc import FailedEventServiceStub
 from clew.admin.v1.source_service_pb2_grpc import SourceServiceStub
 from clew.errors.v1.errors_pb2 import ErrorReason
 from cli.endpoints import Endpoints, NotRunning
 from mesh.status import error_from_rpc
 
 _SECONDS = 15
+# It reads topics, and publishes up to 500 events.
+_REDRIVE_SECONDS = 90
 
 
 class Refused(Exception):
@@ -38,21 +41,28 @@ class Gateway:
         method = getattr(SourceServiceStub(self.channel), rpc)
         return translated(lambda: method(request, metadata=self.metadata, timeout=_SECONDS))
 
+    def redrive(self, request: Any) -> Any:
+        """Call `RedriveEvents`; raises as `call` does."""
+        method = FailedEventServiceStub(self.channel).RedriveEvents
+        return translated(lambda: method(request, metadata=self.metadata, timeout=_REDRIVE_SECONDS))
+
     def tail(self, request: Any) -> Any:
         """Begin to watch events; the call is a stream that can be cancelled."""
         return EdgeDebugServiceStub(self.channel).TailEvents(request, metadata=self.metadata)
 
 
 @contextmanager
-def connected(data_dir: Path) -> Iterator[Gateway]:
-    """Connect to the gateway that serves from a data directory.
+def connected(data_dir: Path, address: str = "", token: str = "") -> Iterator[Gateway]:
+    """Connect to the gateway that serves from a data directory, or to another one, with another token.
 
     Raises:
         NotRunning: None does; the message says what to do.
     """
-    endpoints = Endpoints.read(data_dir)
-    with grpc.insecure_channel(endpoints.grpc["gateway"]) as channel:
-        yield Gateway(channel, (("authorization", f"Bearer {endpoints.admin_token}"),))
+    if not (address and token):
+        endpoints = Endpoints.read(data_dir)
+        address, token = address or endpoints.grpc["gateway"], token or endpoints.admin_token
+    with grpc.insecure_channel(address) as channel:
+        yield Gateway(channel, (("authorization", f"Bearer {token}"),))
 
 
 def translated(work: Callable[[], Any]) -> Any:

@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
+from cli.schemas_commands import app as schemas
 from cli.source_commands import app as sources
+from cli.topic.commands import app as topic
+from cli.topics_commands import app as topics
 
 app = typer.Typer(
     name="clew",
@@ -23,14 +26,9 @@ app = typer.Typer(
 )
 
 app.add_typer(sources, name="source")
-
-
-def _checked_addresses(addresses: str) -> str:
-    for address in filter(None, addresses.split(",")):
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
-            raise typer.BadParameter(f"{address!r} is no HOST:PORT")
-    return addresses
+app.add_typer(topics, name="topics")
+app.add_typer(schemas, name="schemas")
+app.add_typer(topic, name="topic")
 
 
 Kafka = Annotated[
@@ -38,7 +36,7 @@ Kafka = Annotated[
     typer.Option(
         metavar="HOST:PORT",
         help="A real Kafka; without it an embedded broker, in memory only.",
-        callback=_checked_addresses,
+        callback=checked_addresses,
     ),
 ]
 

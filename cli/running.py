@@ -15,7 +15,7 @@ import grpc
 from clew.identity.v1.identity_service_pb2 import IssueTokenRequest
 from clew.identity.v1.identity_service_pb2_grpc import IdentityServiceStub
 from cli.children import Child, ChildFailed, Ready, keep_running
-from cli.health import is_serving
+from cli.health import is_serving, kafka_problem
 from cli.layout import ADMIN_CLIENT, Layout, Secrets, write_private
 
 START_SECONDS = 30.0
@@ -69,17 +69,24 @@ class Mesh:
         return Layout(self.options.data_dir.absolute())
 
     async def _start_all(self, layout: Layout, secrets: Secrets) -> None:
-        kafka = self.options.kafka or await self._start_broker(layout)
         ports = free_ports(5)
         grpc_ports = dict(zip((*_SERVICES, "gateway"), ports, strict=False))
         http = (self.options.http_host, self.options.http_port or ports[4])
-        for name in (*_SERVICES, "gateway"):
-            module = "gateway" if name == "gateway" else f"{name}_svc"
-            env = self._environment(layout, name, grpc_ports, kafka, http)
-            self._add(layout, name, module, env, ready=serving(grpc_ports[name]))
-        started = [self.children[name] for name in (*_SERVICES, "gateway")]
-        await asyncio.gather(*(child.start() for child in started))
-        await asyncio.gather(*(child.wait_ready(START_SECONDS) for child in started))
+        for name in _SERVICES:
+            self._add(
+                layout, name, f"{name}_svc", self._environment(layout, name, grpc_ports), serving(grpc_ports[name])
+            )
+        # What needs no broker starts beside it.
+        await asyncio.gather(*(self.children[name].start() for name in _SERVICES))
+        kafka = self.options.kafka or await self._start_broker(layout)
+        if self.options.kafka:
+            await self._make_topics()
+        env = self._environment(layout, "gateway", grpc_ports) | self._gateway_environment(
+            layout, grpc_ports, kafka, http
+        )
+        self._add(layout, "gateway", "gateway", env, serving(grpc_ports["gateway"]))
+        await self.children["gateway"].start()
+        await asyncio.gather(*(self.children[name].wait_ready(START_SECONDS) for name in (*_SERVICES, "gateway")))
         self.endpoints = {
             "http": f"http://{http[0]}:{http[1]}",
             "kafka": kafka,
@@ -101,6 +108,20 @@ class Mesh:
         await self.children["kafka"].start()
         await self.children["kafka"].wait_ready(START_SECONDS)
         return self._broker_address()
+
+    async def _make_topics(self) -> None:
+        """Create the topics that a real Kafka lacks, before its brokers do so in their own way at the first record."""
+        if await asyncio.to_thread(kafka_problem, self.options.kafka):
+            # It is said, with what it means for events, once the mesh serves.
+            self.say("topics were not looked at; `clew topics apply` makes them once Kafka answers")
+            return
+        from cli.topics import TopicsNotMade, create_missing  # noqa: PLC0415 - a start without Kafka loads no client
+
+        try:
+            for line in await asyncio.to_thread(create_missing, self.options.kafka):
+                self.say(line)
+        except TopicsNotMade as error:
+            self.say(f"topics were not made: {error}; `clew topics apply` makes them")
 
     def _broker_address(self) -> str:
         """Where the broker is; the file goes, so that the next one to appear is the next broker's."""
@@ -129,18 +150,24 @@ class Mesh:
         write_private(self._layout.endpoints, self.endpoints)
         await gateway.stop()
 
-    def _environment(
-        self, layout: Layout, name: str, ports: dict[str, int], kafka: str, http: tuple[str, int]
-    ) -> dict[str, str]:
+    def _environment(self, layout: Layout, name: str, ports: dict[str, int]) -> dict[str, str]:
         env = {"CLEW_LISTEN": f"127.0.0.1:{ports[name]}", "CLEW_DATA_DIR": str(layout.data_dir)}
         if name == "identity":
             env["CLEW_CLIENTS_FILE"] = str(layout.clients)
-        if name == "gateway":
-            env |= {f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES}
-            env |= {"CLEW_KAFKA": kafka, "CLEW_SOURCES_FILE": str(layout.sources)}
-            env |= {"CLEW_DATABASE": self.options.database, "CLEW_SPOOL_MIB": str(self.options.spool_mib)}
-            env |= {"CLEW_HTTP_HOST": http[0], "CLEW_HTTP_PORT": str(http[1])}
         return env
+
+    def _gateway_environment(
+        self, layout: Layout, ports: dict[str, int], kafka: str, http: tuple[str, int]
+    ) -> dict[str, str]:
+        return {
+            **{f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES},
+            "CLEW_KAFKA": kafka,
+            "CLEW_SOURCES_FILE": str(layout.sources),
+            "CLEW_DATABASE": self.options.database,
+            "CLEW_SPOOL_MIB": str(self.options.spool_mib),
+            "CLEW_HTTP_HOST": http[0],
+            "CLEW_HTTP_PORT": str(http[1]),
+        }
 
     def _add(self, layout: Layout, name: str, module: str, env: dict[str, str], ready: Ready) -> None:
         self.children[name] = Child(name, module, env, layout.logs / f"{name}.log", ready)

@@ -19,6 +19,7 @@ from gateway.limits.share import weight
 from gateway.sources import Source
 from gateway.stats import Stats
 from gateway.tap import Tap
+from gateway.together import Together
 from mesh.errors import ClewError
 
 _NOBODY: frozenset[int] = frozenset()
@@ -70,6 +71,9 @@ class Collector:
         self._stats = stats
         self._request_seconds = request_seconds
         self._tap = tap or Tap()
+        self._arrived = Together[_Call](self._begin)
+        self.ended = Together[_Call](self._end)
+        """Requests that have left the pipeline."""
 
     async def collect(self, arrival: Arrival) -> list[Outcome]:
         """What became of each event, in order.
@@ -80,63 +84,70 @@ class Collector:
         return await _answered(partial(self.start, arrival))
 
     def start(self, arrival: Arrival, done: Answered) -> Abandon:
-        """Begin to carry a request; `done` is called once with its answer, maybe before this returns.
+        """Begin to carry a request in the loop's next turn; `done` is called once with its answer.
 
-        It needs no task, unless a token must be checked.
-
-        Raises:
-            ClewError: The request as a whole was refused; `done` is not called.
+        It must not raise.
         """
+        call = _Call(self, arrival, done)
+        self._arrived.add(call)
+        return call.abandon
+
+    def _begin(self, arrived: "list[_Call]") -> None:
+        for step in (self._admit, self._decode, self._carry):
+            for call in arrived:
+                if call.waits:
+                    try:
+                        step(call)
+                    except Exception as error:  # noqa: BLE001 - it is this request's answer
+                        call.refuse(error)
+
+    def _admit(self, call: "_Call") -> None:
+        arrival = call.arrival
+        if arrival.credentials.write_key:
+            call.source = self._admission.source(arrival.credentials, arrival.origin)
+            self._limiter.check(call.source)
+
+    def _decode(self, call: "_Call") -> None:
+        arrival = call.arrival
+        if arrival.credentials.bearer:
+            call.prove()
+            return
+        decoded = call.decoded = arrival.decode()
+        if call.source is None:
+            credentials = arrival.credentials.or_write_key(decoded.write_key)
+            call.source = self._admission.source(credentials, arrival.origin)
+        if _has_token(decoded):
+            call.prove()
+
+    async def prove(self, call: "_Call") -> None:
+        """Check the tokens of a request, and carry it."""
+        admission, arrival = self._admission, call.arrival
         credentials = arrival.credentials
-        source: Source | None = None
-        try:
-            if credentials.write_key:
-                source = self._admission.source(credentials, arrival.origin)
-                self._limiter.check(source)
-            decoded = None if credentials.bearer else arrival.decode()
-            if decoded is None or _has_token(decoded):
-                return self._start_proving(arrival, source, decoded, done)
-            if source is None:
-                source = self._admission.source(credentials.or_write_key(decoded.write_key), arrival.origin)
-        except ClewError as error:
-            if self._tap.open:
-                self._tap.refused(source, error, arrival.span.get_span_context(), arrival.received_ns)
-            raise
-        return self._carry(arrival, source, decoded, _NOBODY, done)
-
-    def _start_proving(
-        self, arrival: Arrival, source: Source | None, decoded: DecodedRequest | None, done: Answered
-    ) -> Abandon:
-        task = asyncio.get_running_loop().create_task(self._prove_and_carry(arrival, source, decoded))
-
-        def end(task: "asyncio.Task[list[Outcome]]") -> None:
-            if not task.cancelled():
-                done(task.exception() or task.result())
-
-        task.add_done_callback(end)
-        return task.cancel
-
-    async def _prove_and_carry(
-        self, arrival: Arrival, source: Source | None, decoded: DecodedRequest | None
-    ) -> list[Outcome]:
-        admission, credentials = self._admission, arrival.credentials
         try:
             subject = await admission.subject(credentials) if credentials.bearer else ""
-            decoded = decoded or arrival.decode()
-            if source is None:
-                source = admission.source(credentials.or_write_key(decoded.write_key), arrival.origin)
-            proven = await admission.proven(subject, decoded) if subject or _has_token(decoded) else _NOBODY
-        except ClewError as error:
-            if self._tap.open:
-                self._tap.refused(source, error, arrival.span.get_span_context(), arrival.received_ns)
-            raise
-        return await _answered(partial(self._carry, arrival, source, decoded, proven))
+            decoded = call.decoded = call.decoded or arrival.decode()
+            if call.source is None:
+                call.source = admission.source(credentials.or_write_key(decoded.write_key), arrival.origin)
+            if subject or _has_token(decoded):
+                call.proven = await admission.proven(subject, decoded)
+            call.proving = None
+            self._carry(call)
+        except Exception as error:  # noqa: BLE001 - it is this request's answer
+            call.refuse(error)
 
-    def _carry(
-        self, arrival: Arrival, source: Source, decoded: DecodedRequest, proven: frozenset[int], done: Answered
-    ) -> Abandon:
+    def _carry(self, call: "_Call") -> None:
+        decoded, source, arrival = call.decoded, call.source, call.arrival
+        if call.proving is not None or decoded is None or source is None:
+            return
         span = arrival.span
-        submission = Submission(
+        count = decoded.count
+        if span.is_recording():
+            span.set_attributes({"clew.workspace": source.workspace, "clew.source": source.name, "clew.events": count})
+        if not count:
+            call.answer([])
+            return
+        call.passage = self._limiter.enter(source, count, weight(count, arrival.size))
+        submission = call.submission = Submission(
             source=source,
             decoded=decoded,
             trace=span.get_span_context(),
@@ -146,27 +157,25 @@ class Collector:
             # caller whose deadline passes is cancelled, and leaves its batch by itself.
             deadline=time.monotonic() + self._request_seconds,
             size=arrival.size,
-            proven=proven,
+            proven=call.proven,
         )
-        count = decoded.count
-        if span.is_recording():
-            span.set_attributes({"clew.workspace": source.workspace, "clew.source": source.name, "clew.events": count})
-        if not count:
-            self.advise(arrival, source)
-            done([])
-            return _nothing
-        try:
-            passage = self._limiter.enter(source, count, weight(count, arrival.size))
-        except ClewError as error:
-            if self._tap.open:
-                self._tap.refused(source, error, submission.trace, arrival.received_ns)
-            raise
         self._stats.begin(submission)
         if self._tap.open:
             self._tap.begin(submission)
-        passing = _Passing(self, arrival, submission, passage, done)
-        passing.leave_pipeline = self._pipeline.begin(submission, passing.end)
-        return passing.abandon
+        call.leave_pipeline = self._pipeline.begin(submission, call.end)
+
+    def refused(self, call: "_Call", error: BaseException) -> None:
+        """A request was refused before it was in the pipeline."""
+        if self._tap.open and isinstance(error, ClewError):
+            arrival = call.arrival
+            self._tap.refused(call.source, error, arrival.span.get_span_context(), arrival.received_ns)
+
+    @staticmethod
+    def _end(ended: "list[_Call]") -> None:
+        for call in ended:
+            call.leave()
+        for call in ended:
+            call.answer(call.result)
 
     def leave(self, submission: Submission, passage: Passage, *, answered: bool) -> None:
         """A request has left the pipeline."""
@@ -184,48 +193,85 @@ class Collector:
 
 
 def _nothing() -> None:
-    """Abandons a request that is answered."""
+    """Abandons a request that is not in the pipeline."""
 
 
-class _Passing:
-    """A request in the pipeline, and who waits for it."""
+class _Call:
+    """One request on its way, and who waits for its answer."""
 
-    __slots__ = ("_arrival", "_collector", "_done", "_passage", "_submission", "leave_pipeline")
+    __slots__ = (
+        "_collector", "_done", "arrival", "decoded", "leave_pipeline", "passage", "proven", "proving", "result",
+        "source", "submission",
+    )  # fmt: skip
 
-    def __init__(
-        self, collector: Collector, arrival: Arrival, submission: Submission, passage: Passage, done: Answered
-    ) -> None:
+    def __init__(self, collector: Collector, arrival: Arrival, done: Answered) -> None:
         self._collector = collector
-        self._arrival = arrival
-        self._submission = submission
-        self._passage = passage
         self._done: Answered | None = done
+        self.arrival = arrival
+        self.source: Source | None = None
+        self.decoded: DecodedRequest | None = None
+        self.proven = _NOBODY
+        self.proving: asyncio.Task[None] | None = None
+        self.submission: Submission | None = None
+        self.passage: Passage | None = None
         self.leave_pipeline: Abandon = _nothing
+        self.result: Answer = []
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for its answer."""
+        return self._done is not None
+
+    def prove(self) -> None:
+        """Let its tokens be checked, which may take time."""
+        self.proving = asyncio.get_running_loop().create_task(self._collector.prove(self))
+
+    def refuse(self, error: BaseException) -> None:
+        """It does not come into the pipeline."""
+        self._collector.refused(self, error)
+        self.answer(error)
 
     def end(self, error: BaseException | None) -> None:
         """The pipeline is done with it."""
+        self.leave_pipeline = _nothing
+        if error is not None:
+            self.result = error
+        self._collector.ended.add(self)
+
+    def leave(self) -> None:
+        """Note its end, unless it was abandoned."""
+        submission, passage, result = self.submission, self.passage, self.result
+        if self._done is None or submission is None or passage is None:
+            return
+        if isinstance(result, BaseException):
+            if isinstance(result, ClewError):
+                submission.error = result
+            self._collector.leave(submission, passage, answered=False)
+        else:
+            outcomes = submission.outcomes
+            self.result = [outcomes[index] for index in range(len(outcomes))]
+            self._collector.leave(submission, passage, answered=True)
+
+    def answer(self, answer: Answer) -> None:
+        """Tell who waits."""
         done, self._done = self._done, None
         if done is None:
             return
-        self.leave_pipeline = _nothing
-        collector, submission = self._collector, self._submission
-        if isinstance(error, ClewError):
-            submission.error = error
-        collector.leave(submission, self._passage, answered=error is None)
-        if error is not None:
-            done(error)
-            return
-        collector.advise(self._arrival, submission.source)
-        outcomes = submission.outcomes
-        done([outcomes[index] for index in range(len(outcomes))])
+        if self.source is not None and not isinstance(answer, BaseException):
+            self._collector.advise(self.arrival, self.source)
+        done(answer)
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""
-        if self._done is not None:
-            self._done = None
+        if self._done is None:
+            return
+        self._done = None
+        if self.proving is not None:
+            self.proving.cancel()
+        if self.submission is not None and self.passage is not None:
             self.leave_pipeline()
-            self.leave_pipeline = _nothing
-            self._collector.leave(self._submission, self._passage, answered=False)
+            self._collector.leave(self.submission, self.passage, answered=False)
+        self.leave_pipeline = _nothing
 
 
 async def _answered(start: Callable[[Answered], Abandon]) -> list[Outcome]:

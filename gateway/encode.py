@@ -7,11 +7,13 @@ serializing the parts anew.
 A test reads the result back with Confluent's own deserializer.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from opentelemetry.trace import SpanContext
 
+from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
 from clew.event.v1.event_pb2 import Warning as EventWarning
@@ -19,7 +21,6 @@ from clew.event.v1.failed_event_pb2 import FailedEvent
 from gateway.batch import Allowed, Owned, Submission
 from gateway.claims.port import ORIGIN_HEADER
 from gateway.decode.types import RejectedEvent
-from gateway.sources import Source
 from mesh.bus.framing import frame_prefix
 from mesh.bus.port import Record
 from mesh.tracecontext import format_traceparent
@@ -74,46 +75,61 @@ class Encoder:
         self._failed_prefix = frame_prefix(failed_schema_id)
         self._event_headers = constant_headers(EnrichedEvent.DESCRIPTOR.full_name, origin)
         self._failed_headers = constant_headers(FailedEvent.DESCRIPTOR.full_name, origin)
-        # The request that the last event was of, without holding it, and the headers of its events.
-        self._last: tuple[Source | None, SpanContext | None] = (None, None)
-        self._last_headers: _Headers = []
 
-    def event(self, item: Allowed, enrichment: bytes, decision: bytes, epoch: int = 0) -> Record:
-        """The record of an event for the events topic, keyed by its profile, which has that many merged ones."""
-        event, submission = item.owned
-        message = _scalars(item, epoch)
-        value = b"".join(
-            (
-                self._event_prefix,
-                message.SerializeToString(),
-                _appended(_CONTEXT, event.context.serialized),
-                _appended(_ENRICHMENT, enrichment),
-                _appended(_CONSENT, decision),
+    def events(self, items: Sequence[Allowed], enrichments: Sequence[bytes], epochs: Mapping[str, int]) -> list[Record]:
+        """The records of events for the events topic, in order.
+
+        Args:
+            items: The events; each is keyed by its profile.
+            enrichments: The serialized enrichment of each.
+            epochs: How many merged profiles a profile has, where any.
+
+        """
+        # One step for all events after the other: see `gateway/together.py`.
+        messages = [_scalars(item, epochs.get(item.identity.profile_id, 0)) for item in items]
+        scalars = [message.SerializeToString() for message in messages]
+        decisions = _serialized([item.decision for item in items])
+        prefix = self._event_prefix
+        values = [
+            b"".join(
+                (
+                    prefix,
+                    scalar,
+                    _appended(_CONTEXT, item.owned.event.context.serialized),
+                    _appended(_ENRICHMENT, enrichment),
+                    _appended(_CONSENT, decision),
+                )
             )
-        )
-        message_id = event.message_id.encode()
-        headers = [
-            *self._headers_of(submission),
-            ("clew-message-id", message_id),
-            ("clew-consent-epoch", b"%d" % item.decision.epoch),
-            ("clew-profile-epoch", b"%d" % epoch),
-            ("ce_id", message_id),
-            ("ce_type", _CE_TYPES[event.type]),
+            for item, scalar, enrichment, decision in zip(items, scalars, enrichments, decisions, strict=True)
         ]
-        return Record(self._events_topic, item.identity.profile_id.encode(), value, headers)
+        headers = self._headers(items, [message.profile_epoch for message in messages])
+        topic = self._events_topic
+        return [
+            Record(topic, item.identity.profile_id.encode(), value, fields)
+            for item, value, fields in zip(items, values, headers, strict=True)
+        ]
 
-    def _headers_of(self, submission: Submission) -> _Headers:
-        """The headers that all events of a request have."""
-        source, context = submission.source, submission.trace
-        last_source, last_context = self._last
-        if context is not last_context or source is not last_source:
-            self._last = source, context
-            self._last_headers = [
-                *self._event_headers,
-                ("traceparent", traceparent(context)),
-                ("ce_source", _ce_source(source.workspace, source.name)),
+    def _headers(self, items: Sequence[Allowed], epochs: Sequence[int]) -> Iterator[_Headers]:
+        last: Submission | None = None
+        shared: _Headers = []
+        for item, epoch in zip(items, epochs, strict=True):
+            event, submission = item.owned
+            if submission is not last:
+                last, source = submission, submission.source
+                shared = [
+                    *self._event_headers,
+                    ("traceparent", traceparent(submission.trace)),
+                    ("ce_source", _ce_source(source.workspace, source.name)),
+                ]
+            message_id = event.message_id.encode()
+            yield [
+                *shared,
+                ("clew-message-id", message_id),
+                ("clew-consent-epoch", b"%d" % item.decision.epoch),
+                ("clew-profile-epoch", b"%d" % epoch),
+                ("ce_id", message_id),
+                ("ce_type", _CE_TYPES[event.type]),
             ]
-        return self._last_headers
 
     def failed(self, rejected: RejectedEvent, submission: Submission) -> Record:
         """The record of a refused event for the failed events topic, keyed by its source."""
@@ -141,6 +157,15 @@ class Encoder:
         return Record(
             self._failed_topic, source.name.encode(), self._failed_prefix + message.SerializeToString(), headers
         )
+
+
+def _serialized(decisions: Sequence[ConsentDecision]) -> list[bytes]:
+    """Each decision's bytes; events of one profile share theirs."""
+    known: dict[int, bytes] = {}
+    for decision in decisions:
+        if id(decision) not in known:
+            known[id(decision)] = decision.SerializeToString()
+    return [known[id(decision)] for decision in decisions]
 
 
 def constant_headers(full_name: str, origin: str) -> list[tuple[str, bytes]]:

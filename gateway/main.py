@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from clew.audit.v1.audit_entry_pb2 import AuditEntry
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
 from clew.identity.v1.profile_changed_pb2 import ProfileChanged
 from gateway.admin.debug_service import EdgeDebugServicer
 from gateway.admin.directory import Directory
+from gateway.admin.failed_event_service import FailedEventServicer
 from gateway.admin.opening import open_store as open_source_store
 from gateway.admin.service import SourceServicer
 from gateway.admission import Admission
@@ -32,15 +34,18 @@ from gateway.ledger.gauges import add_gauges
 from gateway.ledger.service import LedgerServicer, nothing
 from gateway.limits.limiter import Limiter
 from gateway.pipeline import Pipeline
+from gateway.redrive.acting import ActingFor
+from gateway.redrive.audit import AuditLog
+from gateway.redrive.redriver import Redriver
 from gateway.routes.admin import stats_handler
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, CollectHandler
 from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
-from gateway.routes.registry import add_registry_routes, contracts_registry
+from gateway.routes.registry import Schemas, add_elsewhere_routes, add_registry_routes, contracts_registry
 from gateway.routes.rpcs import OWN_SERVICES, OwnRpcs, rpc_transcoder
 from gateway.settings import GatewaySettings
-from gateway.sources import Sources
+from gateway.sources import Source, Sources
 from gateway.spool.forward import Forward, open_spool
 from gateway.spool.forward import add_gauges as add_spool_gauges
 from gateway.spool.settings import SpoolSettings
@@ -60,6 +65,8 @@ from mesh.clock import SystemClock
 from mesh.errors import ClewError
 from mesh.logs import configure_logs
 from mesh.process import run_process, stop_signal
+from mesh.registry.deployed import published_ids
+from mesh.registry.outside import RegistrySettings
 from mesh.server import GrpcServer, ServerSettings, serve_until_stopped
 from mesh.settings import SettingsError, read_settings
 from mesh.telemetry import Telemetry, start_telemetry
@@ -97,16 +104,17 @@ class Gateway:
         *,
         spool: Spool | None = None,
         patience_seconds: float = 0.0,
+        schemas: Schemas | None = None,
     ) -> "Gateway":
         """Make the objects; nothing is bound yet. Patience is that of a spool, where there is one."""
-        registry = contracts_registry()
+        schemas = schemas or Schemas(contracts_registry().table.messages)
         bus, tail, ends = kafka
         upstreams = Upstreams.open(
             identity=settings.identity, consent=settings.consent, enrich=settings.enrich, telemetry=telemetry
         )
         encoder = Encoder(
-            event_schema_id=registry.schema_id(EnrichedEvent.DESCRIPTOR.full_name),
-            failed_schema_id=registry.schema_id(FailedEvent.DESCRIPTOR.full_name),
+            event_schema_id=schemas.ids[EnrichedEvent.DESCRIPTOR.full_name],
+            failed_schema_id=schemas.ids[FailedEvent.DESCRIPTOR.full_name],
             origin=store.owner,
         )
         stats = Stats(telemetry.meter)
@@ -115,7 +123,7 @@ class Gateway:
         )
         tap = Tap()
         claims = Claims(store, bus, _end_process)
-        schema_id = registry.schema_id(ProfileChanged.DESCRIPTOR.full_name)
+        schema_id = schemas.ids[ProfileChanged.DESCRIPTOR.full_name]
         aliases = Aliases(bus, ends, schema_id=schema_id, origin=store.owner)
         pipeline = Pipeline(upstreams, claims, aliases, encoder, telemetry.tracer, tap=tap)
         forward: Forward | None = None
@@ -137,7 +145,10 @@ class Gateway:
         router = _router(collector, telemetry, trust_forwarded=settings.trust_forwarded)
         router.add("GET", "/v1/admin/stats", stats_handler(admission, stats))
         add_browser_routes(router, admission.knows, settings.public_url)
-        add_registry_routes(router, registry)
+        if schemas.registry_url:
+            add_elsewhere_routes(router, schemas.registry_url)
+        else:
+            add_registry_routes(router, contracts_registry())
         add_health_routes(
             router,
             lambda: [*upstreams.not_ready(), *(() if claims.recovered else ("kafka",))],
@@ -146,8 +157,17 @@ class Gateway:
         add_gauges(telemetry.meter, claims)
         add_docs_routes(router)
         clock = SystemClock()
+
+        def collector_for(source: Source) -> Collector:
+            seconds = settings.request_seconds
+            return Collector(ActingFor(source), limiter, carrier, stats, request_seconds=seconds, tap=tap)
+
+        schema_id = schemas.ids[AuditEntry.DESCRIPTOR.full_name]
+        log = AuditLog(bus, tail, clock, schema_id=schema_id, origin=store.owner)
+        redriver = Redriver(tail, log, directory.source, collector_for, clock)
         own = OwnRpcs(
             collector=collector,
+            failed=FailedEventServicer(redriver, admission),
             sources=SourceServicer(directory, admission, clock),
             debug=EdgeDebugServicer(tap, admission, clock),
             ledger=LedgerServicer(admission, claims, spool.waiting if spool else nothing),
@@ -205,7 +225,8 @@ async def serve() -> None:
     # Before anything connects: what is wrong with a file shall not be told after what is wrong with the network.
     sources = Sources.load(settings.sources_file)
     claims_settings, kafka = read_settings(ClaimsSettings), read_settings(KafkaSettings)
-    spool_settings = read_settings(SpoolSettings)
+    spool_settings, registry = read_settings(SpoolSettings), read_settings(RegistrySettings)
+    ids = await published_ids(registry, contracts_registry().table, server_settings.data_dir)
     directory = Directory(
         sources, await open_source_store(claims_settings.database, server_settings.data_dir), SystemClock()
     )
@@ -219,6 +240,7 @@ async def serve() -> None:
         telemetry,
         spool=spool,
         patience_seconds=spool_settings.patience_seconds,
+        schemas=Schemas(ids, registry.url),
     )
     http = gateway.http_server()
     server = GrpcServer(NAME, server_settings, telemetry)

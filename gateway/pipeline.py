@@ -255,17 +255,8 @@ class Pipeline:
             _settle_rejected(submission)
 
     def _records(self, batch: Aliased) -> tuple[list[Record], list[Submission]]:
-        records: list[Record] = []
-        owners: list[Submission] = []
-        decisions: dict[int, bytes] = {}
-        epochs = batch.epochs
-        for item, enrichment in zip(batch.allowed, batch.enrichments, strict=True):
-            decision = decisions.get(id(item.decision))
-            if decision is None:
-                decision = decisions[id(item.decision)] = item.decision.SerializeToString()
-            epoch = epochs.get(item.identity.profile_id, 0) if epochs else 0
-            records.append(self._encoder.event(item, enrichment, decision, epoch))
-            owners.append(item.owned.submission)
+        records = self._encoder.events(batch.allowed, batch.enrichments, batch.epochs)
+        owners = [item.owned.submission for item in batch.allowed]
         for submission in batch.claimed.submissions:
             for rejected in submission.decoded.rejected:
                 records.append(self._encoder.failed(rejected, submission))

@@ -151,6 +151,8 @@ CHECKS: dict[str, Check] = {
     "proto-breaking": check_compatibility,
     "generated": check_generated,
     "openapi": tool("python", "tools/compile_openapi.py", "--check"),
+    "asyncapi": tool("python", "tools/compile_asyncapi.py", "--check"),
+    "topics": tool("python", "tools/compile_topics.py", "--check"),
     "registry": tool("python", "tools/compile_registry.py", "--check"),
     "contract-lock": tool("python", "tools/contract_lock.py", "--check"),
     "settings": tool("python", "tools/settings_table.py", "--check"),

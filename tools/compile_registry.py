@@ -1,8 +1,8 @@
 """Compile the contracts into the Schema Registry's table, gen/clew/registry.json: part of `make proto`.
 
-Each topic's value has a subject, `<topic>-value`, and each proto file that it imports one of the file's own name. Ids
-and versions are for good: they stand in every Kafka record. So the table of the last commit is the base, a schema that
-changed becomes a new version with a new id, and nothing is removed.
+The value of each topic (proto/topics.toml) has a subject, `<topic>-value`, and each proto file that it imports one of
+the file's own name. Ids and versions are for good: they stand in every Kafka record. So the table of the last commit is
+the base, a schema that changed becomes a new version with a new id, and nothing is removed.
 
 Three stock clients read the table, each in its own way, and two things below are for their sake:
 
@@ -16,7 +16,6 @@ Three stock clients read the table, each in its own way, and two things below ar
 
 import argparse
 import base64
-import importlib
 import json
 import subprocess
 import sys
@@ -29,19 +28,19 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from mesh.registry.canonical import canonical_descriptor
+from mesh.registry.rules import breaking_changes
+from tools.compile_topics import declared_topics, value_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TABLE: Final = Path("gen/clew/registry.json")
 SOURCES: Final = (ROOT / "proto", ROOT / "third_party" / "proto", Path(grpc_tools.__file__).parent / "_proto")
-# What stands on each topic: the first message of the file.
-VALUES: Final = {
-    "clew.events.v1": "clew/event/v1/enriched_event.proto",
-    "clew.events.failed.v1": "clew/event/v1/failed_event.proto",
-    "clew.profiles.v1": "clew/identity/v1/profile_changed.proto",
-}
 BUILT_IN: Final = "google/protobuf/descriptor.proto"
 # Google's files follow the installed protobuf, whose next version must not give every schema a new id.
 FROZEN: Final = "google/protobuf/"
+
+
+class IncompatibleSchemaError(Exception):
+    """A changed contract breaks readers of an earlier version, so it gets no id; the message says how."""
 
 
 class RegistryTable:
@@ -53,7 +52,11 @@ class RegistryTable:
         self.messages: dict[str, int] = {}
 
     def add_value(self, topic: str, file: FileDescriptor) -> None:
-        """Register a topic's value and all that its file imports."""
+        """Register a topic's value and all that its file imports.
+
+        Raises:
+            IncompatibleSchemaError: One of them breaks an earlier version.
+        """
         message = next(iter(file.message_types_by_name.values()))
         self.messages[message.full_name] = self._add(f"{topic}-value", file)[0]
 
@@ -73,8 +76,18 @@ class RegistryTable:
         identifier = self._id_of(file, references)
         versions = self.subjects.setdefault(subject, [])
         if identifier not in versions:
+            self._check(subject, versions, file)
             versions.append(identifier)
         return identifier, versions.index(identifier) + 1
+
+    def _check(self, subject: str, versions: list[int], file: FileDescriptor) -> None:
+        """Whoever reads by any earlier version must be able to read on: those records are on the topics."""
+        new = FileDescriptorProto.FromString(file.serialized_pb)
+        texts = {int(schema["id"]): schema["serialized"] for schema in self.schemas}
+        for number, identifier in enumerate(versions, start=1):
+            old = FileDescriptorProto.FromString(base64.b64decode(texts[identifier]))
+            if broken := breaking_changes(old, new):
+                raise IncompatibleSchemaError(f"{subject}: version {number} cannot be followed: {'; '.join(broken)}")
 
     def _id_of(self, file: FileDescriptor, references: list[dict[str, Any]]) -> int:
         """The id of the same schema in the base, else a new one. Comments may change without making another schema."""
@@ -140,9 +153,8 @@ def base_table() -> dict[str, Any]:
 def compile_table(base: Mapping[str, Any]) -> str:
     """The table for the contracts as generated in gen/, on top of a base."""
     table = RegistryTable(base)
-    for topic, name in VALUES.items():
-        module = importlib.import_module(name.removesuffix(".proto").replace("/", ".") + "_pb2")
-        table.add_value(topic, module.DESCRIPTOR)
+    for topic in declared_topics().topics:
+        table.add_value(topic.name, value_of(topic).file)
     return table.text()
 
 
@@ -160,7 +172,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile the contracts into the Schema Registry's table.")
     parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 when the table is stale")
     check = parser.parse_args().check
-    text = compile_table(base_table())
+    try:
+        text = compile_table(base_table())
+    except IncompatibleSchemaError as error:
+        print(f"{error}. Keep what was there and add what is new beside it.", file=sys.stderr)
+        return 1
     table = ROOT / TABLE
     if not check:
         table.write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ from gateway.spool.settings import SpoolSettings
 from identity_svc.settings import IdentitySettings
 from mesh.bus.embedded import EmbeddedSettings
 from mesh.bus.kafka_client import KafkaSettings
+from mesh.registry.outside import RegistrySettings
 from mesh.server import ServerSettings
 from mesh.settings import describe_settings
 from mesh.telemetry import TelemetrySettings
@@ -26,6 +27,7 @@ SECTIONS: tuple[tuple[str, type], ...] = (
     ("Gateway: messages and ledger", ClaimsSettings),
     ("Gateway: Kafka", KafkaSettings),
     ("Gateway: store and forward", SpoolSettings),
+    ("Gateway: schema registry", RegistrySettings),
     ("identity_svc", IdentitySettings),
     ("consent_svc", ConsentSettings),
     ("enrich_svc", EnrichSettings),

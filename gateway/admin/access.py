@@ -11,6 +11,7 @@ ADMIN: Final = "clew.admin"
 SOURCES_READ: Final = "clew.sources.read"
 SOURCES_WRITE: Final = "clew.sources.write"
 DEBUG_READ: Final = "clew.debug.read"
+FAILED_WRITE: Final = "clew.failed.write"
 
 READERS: Final = (SOURCES_READ, SOURCES_WRITE, ADMIN)
 """Any of these scopes lets read sources."""
@@ -18,6 +19,8 @@ WRITERS: Final = (SOURCES_WRITE, ADMIN)
 """Any of these scopes lets change them."""
 WATCHERS: Final = (DEBUG_READ, ADMIN)
 """Any of these scopes lets watch events."""
+REDRIVERS: Final = (FAILED_WRITE, ADMIN)
+"""Any of these scopes lets send failed events again."""
 
 
 async def authorize(

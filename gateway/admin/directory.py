@@ -21,7 +21,7 @@ from gateway.admin.rules import Rule
 from gateway.admin.store.port import Request, Snapshot, SourceStore
 from gateway.admin.table import Place, SourceTable
 from gateway.errors import SourceExists, SourceNotFound, SourceReadOnly
-from gateway.sources import Sources
+from gateway.sources import Source, Sources
 from mesh.clock import Clock
 from mesh.errors import ClewError
 
@@ -105,6 +105,10 @@ class Directory:
         if record is None:
             raise SourceNotFound("the workspace has no source of that name")
         return Listed(record, self._table.in_file(place))
+
+    def source(self, workspace: str, name: str) -> Source | None:
+        """One source as requests look it up, without its key; None when there is none, or it is disabled."""
+        return self._table.source((workspace, name))
 
     async def history(self, place: Place, before: int | None, limit: int) -> list[Entry]:
         """A source's changes, newest first; see `SourceStore.history`."""

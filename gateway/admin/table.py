@@ -74,6 +74,13 @@ class SourceTable:
         stored, source = self._records.get(place), self._file_sources.get(place)
         return stored if source is None else self._as_record(place, source, stored)
 
+    def source(self, place: Place) -> Source | None:
+        """One source as requests look it up; None when there is none of that name, or it is disabled."""
+        if place in self._file_sources:
+            return self._file_sources[place]
+        record = self._records.get(place)
+        return None if record is None or record.values.disabled else _source(record)
+
     def shown(self) -> Iterator[tuple[Place, SourceRecord]]:
         """All sources as they are shown, by workspace and name: those of the file as if they were stored."""
         for place in sorted({*self._records, *self._file_sources}):

@@ -5,7 +5,7 @@ with five of them); what is wrong with single events stands in its body.
 """
 
 import msgspec
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED
 from clew.event.v1.event_pb2 import EventType
@@ -13,10 +13,11 @@ from gateway.batch import Outcome
 from gateway.collect import Answer, Arrival, Collector
 from gateway.credentials import Credentials, read_credentials
 from gateway.decode import decode_request
-from gateway.http.message import Abandon, DirectHandler, Headers, Reply, Request, Response, json_response
+from gateway.http.message import Abandon, DirectHandler, Headers, Pair, Reply, Request, Response, json_response
 from gateway.http.problems import refusal
 from gateway.spans import CLIENT_GONE, end_span, parent_of, status_of
 from gateway.stats import reason_name, verdict_name
+from gateway.together import Together
 
 _TYPES: dict[str, EventType.ValueType] = {
     "track": EventType.EVENT_TYPE_TRACK,
@@ -46,7 +47,16 @@ _text = msgspec.json.Encoder().encode
 class CollectHandler(DirectHandler):
     """The handler of one of `PATHS`. With `trust_forwarded` the client's address is the last one that a proxy wrote."""
 
-    __slots__ = ("_attributes", "_collector", "_event_type", "_name", "_tracer", "_trust_forwarded")
+    __slots__ = (
+        "_arrived",
+        "_attributes",
+        "_collector",
+        "_event_type",
+        "_name",
+        "_replies",
+        "_tracer",
+        "_trust_forwarded",
+    )
 
     def __init__(self, collector: Collector, tracer: Tracer, path: str, *, trust_forwarded: bool) -> None:
         self._collector = collector
@@ -55,41 +65,63 @@ class CollectHandler(DirectHandler):
         self._trust_forwarded = trust_forwarded
         self._name = f"POST {path}"
         self._attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
+        self._arrived = Together[_Call](self._begin)
+        self._replies = Together[tuple[Reply, Response]](_send)
 
     def start(self, request: Request, reply: Reply) -> Abandon:
         """See `DirectHandler.start`."""
+        call = _Call(request, reply, self._replies)
+        self._arrived.add(call)
+        return call.abandon
+
+    def _begin(self, arrived: "list[_Call]") -> None:
+        waiting = [call for call in arrived if call.waits]
+        for call in waiting:
+            context = parent_of(call.request.headers)
+            call.span = self._tracer.start_span(self._name, context, SpanKind.SERVER, self._attributes)
+        for call in waiting:
+            try:
+                call.leave = self._collector.start(self._arrival(call), call.end)
+            except Exception as error:  # noqa: BLE001 - it is this request's answer
+                call.end(error)
+
+    def _arrival(self, call: "_Call") -> Arrival:
+        request, event_type = call.request, self._event_type
         headers = request.headers
-        span = self._tracer.start_span(self._name, parent_of(headers), SpanKind.SERVER, self._attributes)
-        event_type = self._event_type
-        arrival = Arrival(
+        return Arrival(
             lambda: decode_request(request.body, event_type, request.received_ns),
             credentials_of(headers),
-            span,
+            call.span,
             request.received_ns,
             client_ip_of(request, trust_forwarded=self._trust_forwarded),
             len(request.body),
             _origin(headers),
-            [],
+            call.advice,
         )
-        call = _Call(request, arrival, reply)
-        try:
-            call.leave = self._collector.start(arrival, call.end)
-        except BaseException as error:
-            call.refused(error)
-            raise
-        return call.abandon
+
+
+def _send(replies: list[tuple[Reply, Response]]) -> None:
+    for reply, response in replies:
+        reply(response)
 
 
 class _Call:
     """A request that is being answered."""
 
-    __slots__ = ("_arrival", "_reply", "_request", "leave")
+    __slots__ = ("_replies", "_reply", "advice", "leave", "request", "span")
 
-    def __init__(self, request: Request, arrival: Arrival, reply: Reply) -> None:
-        self._request = request
-        self._arrival = arrival
+    def __init__(self, request: Request, reply: Reply, replies: Together[tuple[Reply, Response]]) -> None:
+        self.request = request
         self._reply: Reply | None = reply
+        self._replies = replies
+        self.span: Span = INVALID_SPAN
+        self.advice: list[Pair] = []
         self.leave: Abandon | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether its client waits for the answer."""
+        return self._reply is not None
 
     def end(self, answer: Answer) -> None:
         """Reply."""
@@ -97,27 +129,23 @@ class _Call:
         if reply is None:
             return
         if isinstance(answer, BaseException):
-            self.refused(answer)
-            reply(refusal(answer, self._request))
-            return
-        end_span(self._arrival.span, 200)
-        response = _answer(answer)
-        if self._arrival.advice:
-            response.headers = tuple(self._arrival.advice)
-        reply(response)
-
-    def refused(self, error: BaseException) -> None:
-        """End the span; the answer is to name the trace."""
-        span = self._arrival.span
-        self._request.trace_id = f"{span.get_span_context().trace_id:032x}"
-        end_span(span, status_of(error))
+            self.request.trace_id = f"{self.span.get_span_context().trace_id:032x}"
+            end_span(self.span, status_of(answer))
+            response = refusal(answer, self.request)
+        else:
+            end_span(self.span, 200)
+            response = _answer(answer)
+            if self.advice:
+                response.headers = tuple(self.advice)
+        self._replies.add((reply, response))
 
     def abandon(self) -> None:
         """The client went away."""
-        if self._reply is not None and self.leave is not None:
+        if self._reply is not None:
             self._reply = None
-            self.leave()
-            end_span(self._arrival.span, CLIENT_GONE)
+            if self.leave is not None:
+                self.leave()
+            end_span(self.span, CLIENT_GONE)
 
 
 def credentials_of(headers: Headers) -> Credentials:

@@ -1,4 +1,4 @@
-"""What people and generators read about the HTTP interface: the OpenAPI document, and a page to try it on."""
+"""What people and generators read: OpenAPI of the HTTP interface, a page to try it on, and AsyncAPI of the topics."""
 
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -30,9 +30,15 @@ def openapi_document() -> bytes:
     return (resources.files("clew") / "openapi.json").read_bytes()
 
 
+def asyncapi_document() -> bytes:
+    """The AsyncAPI document, as it was compiled from the declaration of the topics."""
+    return (resources.files("clew") / "asyncapi.json").read_bytes()
+
+
 def add_docs_routes(router: Router) -> None:
-    """Add `GET /openapi.json` and the page at `/docs`."""
-    router.add("GET", "/openapi.json", _fixed(openapi_document(), JSON, (("cache-control", "no-cache"),)))
+    """Add `GET /openapi.json`, `GET /asyncapi.json` and the page at `/docs`."""
+    for path, document in (("/openapi.json", openapi_document()), ("/asyncapi.json", asyncapi_document())):
+        router.add("GET", path, _fixed(document, JSON, (("cache-control", "no-cache"),)))
     for path, (name, kind) in _PAGES.items():
         router.add("GET", path, _fixed(_page(name).read_bytes(), kind, _FIELDS))
 

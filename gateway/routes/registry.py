@@ -1,5 +1,7 @@
 """The read-only schema registry, where stock clients look for it: `http://host:port/registry`."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from urllib.parse import parse_qsl
 
@@ -10,6 +12,19 @@ from mesh.registry import SchemaRegistry
 _PREFIX = "/registry/"
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _METHODS = ("GET", "POST", "PUT", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """What records are published with: the id of each message's schema, and the registry that gave it.
+
+    Args:
+        ids: By the full name of the message.
+        registry_url: Where another registry gave them; empty: ours.
+    """
+
+    ids: Mapping[str, int]
+    registry_url: str = ""
 
 
 def contracts_registry() -> SchemaRegistry:
@@ -27,6 +42,17 @@ def add_registry_routes(router: Router, registry: SchemaRegistry) -> None:
         if isinstance(value, str):
             return Response(status, value.encode(), JSON)
         return json_response(status, value, content_type=_CONTENT_TYPE)
+
+    for method in _METHODS:
+        router.mount(method, _PREFIX, handle)
+
+
+def add_elsewhere_routes(router: Router, url: str) -> None:
+    """Send who asks below `/registry/` elsewhere: our own ids are not those of the records, and would be misread."""
+    answer = {"error_code": 404, "message": f"The schemas of these topics are registered at {url}; ask there"}
+
+    async def handle(_: Request) -> Response:
+        return json_response(404, answer, content_type=_CONTENT_TYPE)
 
     for method in _METHODS:
         router.mount(method, _PREFIX, handle)

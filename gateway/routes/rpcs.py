@@ -7,8 +7,9 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from opentelemetry.trace import Tracer
 
-from clew.admin.v1 import edge_debug_service_pb2, source_service_pb2
+from clew.admin.v1 import edge_debug_service_pb2, failed_event_service_pb2, source_service_pb2
 from clew.admin.v1.edge_debug_service_pb2_grpc import add_EdgeDebugServiceServicer_to_server
+from clew.admin.v1.failed_event_service_pb2_grpc import add_FailedEventServiceServicer_to_server
 from clew.admin.v1.source_service_pb2_grpc import add_SourceServiceServicer_to_server
 from clew.collector.v1 import collector_service_pb2
 from clew.collector.v1.collector_service_pb2_grpc import add_CollectorServiceServicer_to_server
@@ -18,6 +19,7 @@ from clew.identity.v1 import identity_service_pb2
 from clew.ledger.v1 import ledger_service_pb2
 from clew.ledger.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from gateway.admin.debug_service import EdgeDebugServicer
+from gateway.admin.failed_event_service import FailedEventServicer
 from gateway.admin.service import SourceServicer
 from gateway.admission import Admission
 from gateway.collect import Collector
@@ -38,8 +40,9 @@ UPSTREAM_SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
 _COLLECTOR: Final = collector_service_pb2.DESCRIPTOR.services_by_name["CollectorService"]
 _SOURCES: Final = source_service_pb2.DESCRIPTOR.services_by_name["SourceService"]
 _DEBUG: Final = edge_debug_service_pb2.DESCRIPTOR.services_by_name["EdgeDebugService"]
+_FAILED: Final = failed_event_service_pb2.DESCRIPTOR.services_by_name["FailedEventService"]
 _LEDGER: Final = ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"]
-OWN_SERVICES: Final[tuple[ServiceDescriptor, ...]] = (_COLLECTOR, _SOURCES, _DEBUG, _LEDGER)
+OWN_SERVICES: Final[tuple[ServiceDescriptor, ...]] = (_COLLECTOR, _SOURCES, _DEBUG, _FAILED, _LEDGER)
 """The gateway's own services."""
 
 
@@ -50,6 +53,7 @@ class OwnRpcs:
     collector: Collector
     sources: SourceServicer
     debug: EdgeDebugServicer
+    failed: FailedEventServicer
     ledger: LedgerServicer
 
     def register(self, server: grpc.aio.Server, clock: Clock) -> None:
@@ -57,6 +61,7 @@ class OwnRpcs:
         add_CollectorServiceServicer_to_server(CollectorServicer(self.collector, clock), server)
         add_SourceServiceServicer_to_server(self.sources, server)
         add_EdgeDebugServiceServicer_to_server(self.debug, server)
+        add_FailedEventServiceServicer_to_server(self.failed, server)
         add_LedgerServiceServicer_to_server(self.ledger, server)
 
     def over_http(self, *, trust_forwarded: bool) -> dict[ServiceDescriptor, Calls]:
@@ -80,6 +85,7 @@ class OwnRpcs:
                 }
             ),
             _DEBUG: in_process({}, {"TailEvents": servicer_stream(self.debug.TailEvents)}),
+            _FAILED: in_process({"RedriveEvents": servicer_unary(self.failed.RedriveEvents)}),
             _LEDGER: in_process({"GetLedger": servicer_unary(self.ledger.GetLedger)}),
         }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
@@ -19,6 +19,7 @@ _ANSWER_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.2
 _CHUNK: Final = 1000
+_NEAR: Final = 200
 
 
 class KafkaTail:
@@ -61,6 +62,14 @@ class KafkaTail:
             except KafkaException as exception:
                 raise _unavailable(exception) from exception
 
+    async def pick(self, places: Mapping[Partition, Collection[int]]) -> list[StoredRecord]:
+        """Read single records; see `mesh.bus.tail.Tail.pick`. What lies close together is read in one go."""
+        async with self._consumer() as consumer:
+            try:
+                return await asyncio.to_thread(self._pick, consumer, places)
+            except KafkaException as exception:
+                raise _unavailable(exception) from exception
+
     async def close(self) -> None:
         """Nothing is held between calls; see `mesh.bus.tail.Tail.close`."""
 
@@ -80,6 +89,15 @@ class KafkaTail:
                 offsets[topic, number] = end
         return Ends(str(metadata.cluster_id or ""), offsets)
 
+    def _pick(self, consumer: Consumer, places: Mapping[Partition, Collection[int]]) -> list[StoredRecord]:
+        ends = self._ends(consumer, sorted({topic for topic, _ in places})).offsets
+        found: list[StoredRecord] = []
+        for partition, offsets in places.items():
+            wanted = sorted(offset for offset in set(offsets) if 0 <= offset < ends.get(partition, 0))
+            for run in _runs(wanted):
+                found += _read_run(consumer, partition, run)
+        return found
+
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[Consumer]:
         consumer = Consumer(self._config, logger=QuietLog())
@@ -87,6 +105,32 @@ class KafkaTail:
             yield consumer
         finally:
             await asyncio.to_thread(consumer.close)
+
+
+def _runs(offsets: Sequence[int]) -> list[list[int]]:
+    """Ascending offsets in groups: what lies between two of one group is read along, for a seek costs more."""
+    runs: list[list[int]] = []
+    for offset in offsets:
+        if runs and offset - runs[-1][-1] <= _NEAR:
+            runs[-1].append(offset)
+        else:
+            runs.append([offset])
+    return runs
+
+
+def _read_run(consumer: Consumer, partition: Partition, run: Sequence[int]) -> list[StoredRecord]:
+    wanted, last = set(run), {partition: run[-1] + 1}
+    consumer.assign([TopicPartition(*partition, run[0])])
+    found: list[StoredRecord] = []
+    heard = time.monotonic()
+    while last:
+        messages = consumer.consume(max(1, run[-1] - run[0] + 1), _POLL_SECONDS)
+        found += [record for record in _take(messages, last) if record.offset in wanted]
+        if messages:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > _SILENCE_SECONDS:
+            raise BusUnavailable("Kafka does not answer: a read of single records came to a stop")
+    return found
 
 
 def _take(messages: list[Message], wanted: dict[Partition, int]) -> list[StoredRecord]:

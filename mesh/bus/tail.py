@@ -3,7 +3,7 @@
 A publisher that must know whether a record was stored, although nobody told it, reads the end of the topic.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +61,10 @@ class Tail(EndReader, Protocol):
         """
         ...
 
+    async def pick(self, places: Mapping[Partition, Collection[int]]) -> list[StoredRecord]:
+        """Read single records by their offsets; those that are not there are left out, in no order of partitions."""
+        ...
+
     async def close(self) -> None:
         """Let go of the brokers; may be called twice."""
         ...
@@ -85,6 +89,17 @@ class MemoryTail:
             for low in range(lows.get(partition, 0), end, _CHUNK):
                 self._check()
                 yield self._records(partition, low, min(low + _CHUNK, end))
+
+    async def pick(self, places: Mapping[Partition, Collection[int]]) -> list[StoredRecord]:
+        """Read single records; see `Tail.pick`."""
+        ends = (await self.ends([topic for topic, _ in places])).offsets
+        return [
+            record
+            for partition, offsets in places.items()
+            for offset in sorted(offsets)
+            if 0 <= offset < ends.get(partition, 0)
+            for record in self._records(partition, offset, offset + 1)
+        ]
 
     async def close(self) -> None:
         """Nothing is held; see `Tail.close`."""

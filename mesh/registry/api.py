@@ -4,18 +4,26 @@ A function from requests to answers: who serves it over HTTP sends a `str` as it
 `CONTENT_TYPE`. Source: Confluent's "Schema Registry API Reference".
 """
 
+import base64
+import binascii
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any, Final
 from urllib.parse import unquote
 
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
+
+from mesh.registry.canonical import fingerprint
+from mesh.registry.rules import breaking_changes
 from mesh.registry.table import (
     INVALID_SCHEMA,
     NOT_FOUND,
     READ_ONLY,
+    Reference,
     RegisteredSchema,
     RegistryError,
     SchemaTable,
@@ -43,6 +51,11 @@ class SchemaRegistry:
         """Read the table from a JSON file: a path, or one of a package by `importlib.resources.files`."""
         return SchemaRegistry(json.loads(source.read_text(encoding="utf-8")))
 
+    @property
+    def table(self) -> SchemaTable:
+        """What it is over."""
+        return self._table
+
     def schema_id(self, message: str) -> int:
         """The id of the newest schema whose first message has this full name.
 
@@ -65,9 +78,11 @@ class SchemaRegistry:
         """
         if method in {"GET", "HEAD"}:
             return self.handle(path, query)
-        subject = _LOOKUP.fullmatch(unquote(path).rstrip("/"))
-        if method == "POST" and subject:
+        decoded = unquote(path).rstrip("/")
+        if method == "POST" and (subject := _LOOKUP.fullmatch(decoded)):
             return self.lookup(subject.group(1), query, body)
+        if method == "POST" and (asked := _COMPATIBILITY.fullmatch(decoded)):
+            return self.compatibility(asked.group(1), asked.group(2), query, body)
         return _error(405, READ_ONLY, "The registry is read-only: its content is compiled from the contracts")
 
     def handle(self, path: str, query: Query) -> Answer:
@@ -84,16 +99,57 @@ class SchemaRegistry:
 
     def lookup(self, subject: str, query: Query, body: bytes) -> Answer:
         """Find the version of a subject whose schema is the given one: what serializers do that may not register."""
-        try:
-            wanted = json.loads(body)
-            schema, references = str(wanted["schema"]), references_of(wanted.get("references") or ())
-        except (ValueError, TypeError, KeyError, AttributeError):
+        given = _given(body)
+        if given is None:
             return _error(400, INVALID_SCHEMA, "The body is no schema")
+        schema, references = given
         try:
             version, found = self._table.find(subject, schema, references)
         except RegistryError as error:
             return _error(error.status, error.code, str(error))
         return 200, {"subject": subject, "version": version, "id": found.id, **_describe(found, query)}
+
+    def compatibility(self, subject: str, version: str | None, query: Query, body: bytes) -> Answer:
+        """Whether a schema could follow one version of a subject, or without a version all of them, by buf's rules.
+
+        It is compared as a descriptor. A text is only known as that of a version: there is no compiler here.
+        """
+        given = _given(body)
+        if given is None:
+            return _error(400, INVALID_SCHEMA, "The body is no schema")
+        try:
+            ids = self._table.versions(subject)
+            wanted = ids if version is None else [self._table.version(subject, version)[1].id]
+        except RegistryError as error:
+            return _error(error.status, error.code, str(error))
+        new = self._descriptor(given[0], ids)
+        if new is None:
+            return _error(422, INVALID_SCHEMA, _ONLY_DESCRIPTORS)
+        messages = [
+            message for each in wanted for message in breaking_changes(self._table.schemas[each].file_descriptor(), new)
+        ]
+        answer: dict[str, object] = {"is_compatible": not messages}
+        if query.get("verbose") == "true":
+            answer["messages"] = messages
+        return 200, answer
+
+    def _descriptor(self, schema: str, ids: Sequence[int]) -> FileDescriptorProto | None:
+        """What a schema says, given as a descriptor or as the text of a version of ours."""
+        try:
+            return FileDescriptorProto.FromString(base64.b64decode(schema, validate=True))
+        except (binascii.Error, ValueError, DecodeError):
+            known = (self._table.schemas[each] for each in ids)
+            text = fingerprint(schema)
+            return next((each.file_descriptor() for each in known if fingerprint(each.text) == text), None)
+
+
+def _given(body: bytes) -> tuple[str, tuple[Reference, ...]] | None:
+    """The schema and the references of a request; None where it has none."""
+    try:
+        wanted = json.loads(body)
+        return str(wanted["schema"]), references_of(wanted.get("references") or ())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _error(status: int, code: int, message: str) -> Answer:
@@ -141,6 +197,17 @@ def _schema_by_id(table: SchemaTable, query: Query, identifier: str) -> object:
 
 def _text_by_id(table: SchemaTable, query: Query, identifier: str) -> object:
     return _text(table.schema(identifier), query)
+
+
+def _schemas(table: SchemaTable, query: Query) -> object:
+    """All versions of all subjects, or with `latestOnly` the newest ones."""
+    prefix, latest = query.get("subjectPrefix", ""), query.get("latestOnly") == "true"
+    found: list[object] = []
+    for subject, ids in sorted(table.subjects.items()):
+        if subject.startswith(prefix):
+            numbers = range(len(ids), len(ids) + 1) if latest else range(1, len(ids) + 1)
+            found += [_schema_by_version(table, query, subject, str(number)) for number in numbers]
+    return _page(found, query)
 
 
 def _uses_of_id(table: SchemaTable, query: Query, identifier: str) -> list[tuple[str, int]]:
@@ -198,6 +265,7 @@ _ROUTES: Final[list[tuple[re.Pattern[str], Callable[..., object]]]] = [
     for pattern, view in (
         (r"/", _root),
         (r"/contexts", _contexts),
+        (r"/schemas", _schemas),
         (r"/schemas/types", _types),
         (r"/schemas/ids/([^/]+)", _schema_by_id),
         (r"/schemas/ids/([^/]+)/schema", _text_by_id),
@@ -214,3 +282,8 @@ _ROUTES: Final[list[tuple[re.Pattern[str], Callable[..., object]]]] = [
 ]
 # `/subjects/{subject}/versions` would be a registration, and no file that is imported ends in `/versions`.
 _LOOKUP: Final = re.compile(r"/subjects/(.+?)(?<!/versions)")
+_COMPATIBILITY: Final = re.compile(r"/compatibility/subjects/(.+)/versions(?:/([^/]+))?")
+_ONLY_DESCRIPTORS: Final = (
+    "This registry compares descriptors: send the base64 of a serialized FileDescriptorProto,"
+    " or compare proto files by `buf breaking`"
+)

@@ -1,8 +1,11 @@
 """The registry's content: schemas by id, and for each subject the ids of its versions."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from mesh.registry.canonical import fingerprint
 
@@ -47,6 +50,15 @@ class RegisteredSchema:
     text: str
     serialized: str
     references: tuple[Reference, ...]
+
+    @property
+    def descriptor(self) -> bytes:
+        """The serialized file descriptor."""
+        return base64.b64decode(self.serialized)
+
+    def file_descriptor(self) -> FileDescriptorProto:
+        """What the schema says."""
+        return FileDescriptorProto.FromString(self.descriptor)
 
 
 class SchemaTable:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.load import Plan, content_length, drive, quantile
+from bench.load import Plan, content_length, drive
+from bench.timing import quantile
 from bench.traffic import Traffic
 
 Answer = Callable[[int], bytes]

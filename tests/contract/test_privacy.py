@@ -13,6 +13,7 @@ TOPIC_VALUES = {
     "clew.events.v1": "clew.event.v1.EnrichedEvent",
     "clew.events.failed.v1": "clew.event.v1.FailedEvent",
     "clew.profiles.v1": "clew.identity.v1.ProfileChanged",
+    "clew.audit.v1": "clew.audit.v1.AuditEntry",
 }
 
 

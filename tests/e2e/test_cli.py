@@ -316,7 +316,7 @@ def test_tail_follows_until_it_is_interrupted(mesh: RunningMesh, tmp_path: Path)
             time.sleep(0.2)
             return output.read_text()
 
-        assert visitor in eventually(send_and_look, lambda shown: visitor in shown, 20)
+        assert visitor in eventually(send_and_look, lambda shown: visitor in shown, 60)
         tail.send_signal(signal.SIGINT)
         assert tail.wait(10) == 0
     finally:

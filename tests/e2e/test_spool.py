@@ -105,7 +105,8 @@ def test_no_client_sees_an_outage_of_kafka(kafka: LocalKafka, mesh: RunningMesh)
     """What was sent is what is on the topic, each event once, and each visitor's in their order; the counts agree."""
     visitors = [Visitor(mesh) for _ in range(_VISITOR_CLIENTS)]
     endpoints = mesh.endpoints
-    before = mesh.stats()
+    # What the fixture has sent is counted a moment after its answer.
+    before = eventually(mesh.stats, lambda stats: stats["accepted"] > 0)
     with ThreadPoolExecutor(len(_LIBRARIES)) as pool, _visiting(visitors):
         eventually(lambda: min(len(visitor.answers) for visitor in visitors), lambda least: least > 10)
         kafka.stop()

@@ -22,6 +22,7 @@ from gateway.batch import Allowed, Owned, Submission
 from gateway.decode.types import DecodedContext, DecodedEvent, DecodedRequest, RejectedEvent
 from gateway.encode import Encoder
 from gateway.sources import Source
+from mesh.bus.port import Record
 from mesh.wire import varint
 
 SECOND = 1_000_000_000
@@ -84,13 +85,18 @@ def _allowed(event: DecodedEvent, *, conflict: bool = False) -> Allowed:
 
 
 def _record_value(event: DecodedEvent) -> bytes:
-    return _encoder().event(_allowed(event), ENRICHMENT.SerializeToString(), DECISION.SerializeToString()).value
+    return _record(_allowed(event), ENRICHMENT.SerializeToString()).value
+
+
+def _record(item: Allowed, enrichment: bytes = b"") -> Record:
+    (record,) = _encoder().events([item], [enrichment], {})
+    return record
 
 
 def test_an_event_is_read_back_whole_by_the_stock_deserializer() -> None:
     """Confluent's own deserializer finds every part of the event, the appended ones among them."""
     event = _event()
-    record = _encoder().event(_allowed(event), ENRICHMENT.SerializeToString(), DECISION.SerializeToString())
+    record = _record(_allowed(event), ENRICHMENT.SerializeToString())
     deserializer = ProtobufDeserializer(EnrichedEvent, {"use.deprecated.format": False})
     read = deserializer(record.value, SerializationContext(record.topic, MessageField.VALUE))
     assert read == EnrichedEvent(
@@ -117,7 +123,7 @@ def test_an_event_is_read_back_whole_by_the_stock_deserializer() -> None:
 
 def test_the_key_is_the_profile_and_the_headers_say_what_the_record_is() -> None:
     """Consumers route by key and headers without decoding the value; the trace goes on from the request's span."""
-    record = _encoder().event(_allowed(_event()), b"", DECISION.SerializeToString())
+    record = _record(_allowed(_event()))
     assert record.topic == "clew.events.v1"
     assert record.key == PROFILE.encode()
     assert dict(record.headers) == {
@@ -138,7 +144,7 @@ def test_the_key_is_the_profile_and_the_headers_say_what_the_record_is() -> None
 def test_an_identity_conflict_is_a_warning_on_the_record_and_not_on_the_shared_event() -> None:
     """The warning that identity gives is added for this record; what decode found stays what it was."""
     event = _event()
-    record = _encoder().event(_allowed(event, conflict=True), b"", b"")
+    record = _record(_allowed(event, conflict=True))
     read = EnrichedEvent.FromString(record.value[6:])
     assert list(read.warnings) == [EventWarning.WARNING_NON_FINITE_NUMBER, EventWarning.WARNING_IDENTITY_CONFLICT]
     assert event.warnings == [EventWarning.WARNING_NON_FINITE_NUMBER]

@@ -18,6 +18,7 @@ class RegistryServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), RegistryHandler)
         self.registry = registry
         self.requests: list[str] = []
+        self.authorizations: set[str | None] = set()
 
     @property
     def url(self) -> str:
@@ -51,6 +52,7 @@ class RegistryHandler(BaseHTTPRequestHandler):
         """Answer from the registry."""
         target = urlsplit(self.path)
         self.server.requests.append(f"{self.command} {self.path.removeprefix('/registry')}")
+        self.server.authorizations.add(self.headers.get("Authorization"))
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         path = target.path.removeprefix("/registry")
         status, answer = self.server.registry.answer(self.command, path, dict(parse_qsl(target.query)), body)

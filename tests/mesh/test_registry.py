@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from confluent_kafka.schema_registry import SchemaReference, SchemaRegistryClient, topic_subject_name_strategy
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 
 from clew.enrich.v1.enrichment_pb2 import Enrichment
@@ -161,7 +162,7 @@ def test_what_is_not_there_has_confluents_error_code(
         ("POST", f"/subjects/{quote(PRIVACY, safe='')}/versions/"),
         ("DELETE", f"/subjects/{EVENTS}-value"),
         ("PUT", "/config"),
-        ("POST", "/compatibility/subjects/x/versions/latest"),
+        ("POST", "/compatibility/subjects"),
     ],
 )
 def test_every_write_is_refused(registry: SchemaRegistry, method: str, path: str) -> None:
@@ -227,6 +228,65 @@ def test_a_lookup_without_a_schema_is_a_bad_request(registry: SchemaRegistry, bo
 
     assert isinstance(answer, dict)
     assert (status, answer["error_code"]) == (400, 42201)
+
+
+def test_the_client_asks_what_may_follow(client: SchemaRegistryClient) -> None:
+    """By buf's rules, against the newest version or all: whatever would break a reader of it may not."""
+    subject = f"{EVENTS}-value"
+    newest = client.get_latest_version(subject).schema
+    assert client.test_compatibility(subject, newest)
+
+    file = FileDescriptorProto.FromString(EnrichedEvent.DESCRIPTOR.file.serialized_pb)
+    grown, broken = FileDescriptorProto(), FileDescriptorProto()
+    grown.CopyFrom(file)
+    broken.CopyFrom(file)
+    grown.message_type[0].field.add(name="more", number=99, type=9, label=1)
+    broken.message_type[0].field[0].name = "other"
+    assert client.test_compatibility(subject, proto(grown))
+    assert client.test_compatibility(subject, proto(grown), "1")
+    assert client.test_compatibility_all_versions(subject, proto(grown))
+    assert not client.test_compatibility(subject, proto(broken))
+    assert not client.test_compatibility_all_versions(subject, proto(broken))
+    # A field that came later may not be missing from what follows it, though the first version never had it.
+    first = client.get_version(subject, 1, fmt="serialized").schema
+    assert client.test_compatibility(subject, first, "1")
+    assert not client.test_compatibility(subject, first)
+    with pytest.raises(SchemaRegistryError) as unknown:
+        client.test_compatibility("none", proto(file))
+    assert unknown.value.error_code == 40401
+
+
+def test_why_a_schema_may_not_follow_is_told(registry: SchemaRegistry) -> None:
+    """Asked for, each reason names the field; a text that no version has cannot be compared here."""
+    file = FileDescriptorProto.FromString(FailedEvent.DESCRIPTOR.file.serialized_pb)
+    del file.message_type[0].field[0]
+    path = f"/compatibility/subjects/{FAILED}-value/versions"
+    body = json.dumps({"schema": proto(file).schema_str}).encode()
+
+    assert registry.answer("POST", path, {"verbose": "true"}, body) == (
+        200,
+        {"is_compatible": False, "messages": ["field FailedEvent.message_id (1) was deleted"]},
+    )
+    status, said = registry.answer("POST", path, {}, json.dumps({"schema": 'syntax = "proto3";'}).encode())
+    assert (status, isinstance(said, dict) and said["error_code"]) == (422, 42201)
+    assert registry.answer("POST", f"{path}/99", {}, body)[0] == 404
+    assert registry.answer("POST", path, {}, b"{}")[0] == 400
+
+
+def test_all_schemas_in_one_list(registry: SchemaRegistry) -> None:
+    """Every version of every subject, or the newest ones, of subjects with a prefix."""
+    _, everything = registry.handle("/schemas", {})
+    _, newest = registry.handle("/schemas", {"latestOnly": "true", "subjectPrefix": EVENTS})
+    assert isinstance(everything, list)
+    assert isinstance(newest, list)
+    assert [one["subject"] for one in newest] == [f"{EVENTS}-value"]
+    assert newest[0] in everything
+    assert len(everything) == sum(len(ids) for ids in registry.table.subjects.values())
+
+
+def proto(file: FileDescriptorProto) -> Schema:
+    """A schema as Confluent's serializers send it."""
+    return Schema(base64.b64encode(file.SerializeToString()).decode(), "PROTOBUF")
 
 
 def test_an_unknown_message_has_no_schema_id(registry: SchemaRegistry) -> None:

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from tools.compile_registry import RegistryTable, compile_table
+from tools.compile_registry import IncompatibleSchemaError, RegistryTable, compile_table
 
 Table = dict[str, Any]
 
@@ -102,6 +102,15 @@ def test_a_changed_schema_is_a_new_version_and_the_old_one_stays() -> None:
     assert second["subjects"] == {"topic-value": [2, 3], "x/common.proto": [1]}
     assert second["schemas"][:2] == first["schemas"]
     assert second["messages"] == {"x.Value": 3}
+
+
+def test_what_breaks_any_earlier_version_gets_no_id() -> None:
+    """Records of every version lie on the topics: a field that only the first one had is still somebody's."""
+    first = grown({}, "a", "b")
+    with pytest.raises(IncompatibleSchemaError, match=r"topic-value: version 1 .* field Value\.b \(2\) was deleted"):
+        grown(first, "a")
+    with pytest.raises(IncompatibleSchemaError, match=r"version 1 .* is called c now"):
+        grown(grown(first, "a", "b", "d"), "a", "c", "d")
 
 
 def test_a_changed_comment_is_the_same_schema(monkeypatch: pytest.MonkeyPatch) -> None:

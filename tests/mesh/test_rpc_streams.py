@@ -191,11 +191,16 @@ async def test_a_stream_whose_sender_waits_for_the_window(
 
 
 async def test_the_deadline_of_a_stream(client: Client, recorder: Recorder) -> None:
-    """A stream that outlasts its deadline ends with DEADLINE_EXCEEDED on both sides."""
+    """A stream that outlasts its deadline ends with DEADLINE_EXCEEDED; at the server it may be the client's end of it.
+
+    On a busy machine the client's reset can overtake the server's own clock, which began when the call arrived.
+    """
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         _ = [answer async for answer in client.one_to_many("UnaryStream")(Query(), timeout=0.1)]
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await _codes(recorder) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+    at_the_client, at_the_server = await _codes(recorder)
+    assert at_the_client == "DEADLINE_EXCEEDED"
+    assert at_the_server in {"DEADLINE_EXCEEDED", "CANCELLED"}
 
 
 async def test_streams_are_bound_by_the_current_deadline_only(client: Client, recorder: Recorder) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,8 +118,11 @@ class RunningMesh:
 
 def connected(pid: int, port: int) -> bool:
     """Whether a process has an open TCP connection to a port."""
-    folder = Path(f"/proc/{pid}/fd")
-    sockets = {str(entry.readlink()) for entry in folder.iterdir()} if folder.exists() else set()
+    sockets: set[str] = set()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        # What is open changes while we look.
+        with suppress(OSError):
+            sockets.add(str(entry.readlink()))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return any(row[2].endswith(f":{port:04X}") and row[3] == "01" and f"socket:[{row[9]}]" in sockets for row in rows)
 

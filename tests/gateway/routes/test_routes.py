@@ -11,8 +11,9 @@ from gateway.http.message import Handler, Headers, Request
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
 from gateway.routes.browser import add_browser_routes
+from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
-from gateway.routes.registry import add_registry_routes, contracts_registry
+from gateway.routes.registry import add_elsewhere_routes, add_registry_routes, contracts_registry
 
 
 async def _get(router: Router, path: str, **fields: str) -> httpx.Response:
@@ -124,6 +125,26 @@ async def test_the_registry_answers_in_its_clients_words() -> None:
     response = await _get(router, "/registry/schemas/ids/99999?format=serialized")
     assert (response.status_code, response.json()["error_code"]) == (404, 40403)
     assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+
+
+async def test_a_registry_of_ones_own_takes_our_place() -> None:
+    """Ours would give other schemas for the ids of the records: it names the one that gave them, and serves nothing."""
+    router = Router()
+    add_elsewhere_routes(router, "https://registry.example")
+    for path in ("/registry/schemas/ids/13", "/registry/subjects"):
+        response = await _get(router, path)
+        assert (response.status_code, response.json()["error_code"]) == (404, 404)
+        assert "https://registry.example" in response.json()["message"]
+
+
+async def test_the_topics_are_served_as_asyncapi() -> None:
+    """Beside the OpenAPI document, for generators and catalogues."""
+    router = Router()
+    add_docs_routes(router)
+    response = await _get(router, "/asyncapi.json")
+    assert response.status_code == 200
+    assert response.json()["asyncapi"] == "3.0.0"
+    assert "clew.events.v1" in response.json()["channels"]
 
 
 async def test_the_registry_is_read_only() -> None:

@@ -83,7 +83,7 @@ def request(*events: Any, proven: frozenset[int] = frozenset()) -> Submission:
 
 @asynccontextmanager
 async def forwarding(
-    stage: Stage, directory: Path, bounds: SpoolBounds = BOUNDS, *, patience: float = 0.3, start: bool = True
+    stage: Stage, directory: Path, bounds: SpoolBounds = BOUNDS, *, patience: float = 1.0, start: bool = True
 ) -> AsyncIterator[Door]:
     """Put a spool before a pipeline; at the end what waits in it stays."""
     stats = Stats(stage.recorder.telemetry.meter)
@@ -107,7 +107,7 @@ async def forwarding(
 
 
 @asynccontextmanager
-async def a_door(directory: Path, *, patience: float = 0.3, bounds: SpoolBounds = BOUNDS) -> AsyncIterator[Door]:
+async def a_door(directory: Path, *, patience: float = 1.0, bounds: SpoolBounds = BOUNDS) -> AsyncIterator[Door]:
     """The same with services of its own; Kafka's client gives up after half a second."""
     bus = MemoryBus(delivery_timeout_seconds=0.5)
     async with running_stage(bus) as stage, forwarding(stage, directory, bounds, patience=patience) as door:

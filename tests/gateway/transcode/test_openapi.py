@@ -17,7 +17,7 @@ from tests.support.grpc_fixtures import BackgroundLoop
 METHODS = {"get", "post", "put", "patch", "delete"}
 DOCUMENT: dict[str, Any] = json.loads(openapi_document())
 # Pages for people, the document itself, and an interface that is described by others (Confluent's).
-UNDESCRIBED = ("/docs", "/openapi.json", "/registry/")
+UNDESCRIBED = ("/asyncapi.json", "/docs", "/openapi.json", "/registry/")
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ def test_the_contract_and_the_servicers_ask_for_the_same() -> None:
         match name:
             case "TailEvents":
                 expected = access.WATCHERS
+            case "RedriveEvents":
+                expected = access.REDRIVERS
             case "GetLedger":
                 expected = (ADMIN,)
             case _:

@@ -108,6 +108,17 @@ async def test_several_topics_are_read_together(bus: Bus, tail: Tail, topic: str
     assert found == {(topic, b"1"), (other, b"2")}
 
 
+async def test_single_records_are_picked_by_their_offsets(bus: Bus, tail: Tail, topic: str) -> None:
+    """Close together or far apart; what is not there, or was never asked for, is left out."""
+    await bus.produce(records_of(topic, 1_000, key=b"k"))
+    ((partition, end),) = ((place, end) for place, end in (await tail.ends([topic])).offsets.items() if end)
+    wanted = [0, 1, 7, 500, end - 1, end, end + 50]
+    picked = await tail.pick({partition: wanted, (topic, 77): [0], (f"{topic}.absent", 0): [0]})
+    found = sorted((record.offset, record.value) for record in picked)
+    assert found == [(offset, b"value-%d" % offset) for offset in (0, 1, 7, 500, 999)]
+    assert await tail.pick({}) == []
+
+
 async def test_brokers_that_are_away_are_unavailable(broker: Broker, bus: Bus, tail: Tail, topic: str) -> None:
     """Nothing is said about the topics: neither that they are empty nor that they end."""
     await bus.produce(records_of(topic, 2))

@@ -82,6 +82,8 @@ class _WarningEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Warning.ValueT
     """The identity token proves another user id; the user id counts as asserted."""
     WARNING_IDENTITY_CONFLICT: _Warning.ValueType  # 7
     """The anonymous id belongs to another user already, or an alias joins two users: the identifiers were not joined."""
+    WARNING_REDRIVEN: _Warning.ValueType  # 8
+    """It failed at first and was sent again by an administrator, maybe changed; the topic `clew.audit.v1` says by whom, under its message id."""
 
 class Warning(_Warning, metaclass=_WarningEnumTypeWrapper):
     """Warning is something wrong with an event that was kept all the same."""
@@ -102,6 +104,8 @@ WARNING_IDENTITY_TOKEN_SUBJECT: Warning.ValueType  # 6
 """The identity token proves another user id; the user id counts as asserted."""
 WARNING_IDENTITY_CONFLICT: Warning.ValueType  # 7
 """The anonymous id belongs to another user already, or an alias joins two users: the identifiers were not joined."""
+WARNING_REDRIVEN: Warning.ValueType  # 8
+"""It failed at first and was sent again by an administrator, maybe changed; the topic `clew.audit.v1` says by whom, under its message id."""
 
 @typing.final
 class Event(message.Message):

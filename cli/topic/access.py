@@ -1,0 +1,53 @@
+"""What a command needs to read topics: where Kafka is, and who knows its schemas."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.endpoints import Endpoints
+from cli.topic.reader import Broker
+from cli.topic.schemas import Schemas
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where to look, as the options say: a running mesh's own places, or others."""
+
+    data_dir: Path
+    kafka: str = ""
+    kafka_properties: Path | None = None
+    registry: str = ""
+
+    def broker(self) -> Broker:
+        """Kafka.
+
+        Raises:
+            NotRunning: None is named, and no mesh runs from the data directory.
+        """
+        return Broker(self.kafka or Endpoints.read(self.data_dir).kafka, self.kafka_properties)
+
+    def schemas(self) -> Schemas:
+        """The schemas: a named registry's, or the running mesh's gateway's, or those that this program knows.
+
+        Raises:
+            NotRunning: No mesh runs from the data directory, and nothing else is named.
+        """
+        if self.registry:
+            return Schemas(self.registry, own=False)
+        if self.kafka:
+            return Schemas()
+        return Schemas(f"{Endpoints.read(self.data_dir).http}/registry")
+
+
+def on_interrupt() -> Callable[[], bool]:
+    """Whether Ctrl-C was pressed, or the process told to end, since this call."""
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return lambda: stopped
