@@ -57,13 +57,25 @@ def run(steps: list[Step], options: argparse.Namespace) -> list[list[Measurement
         for step in turned(steps, number):
             left = (total - done) * (timing.seconds + timing.warmup + _EXTRA_SECONDS) / 60
             _say(f"[{done + 1}/{total}, {left:.0f} min left] {_label(step)}")
-            rate = step.share * capacity(rounds, step.subject.system.name, step.subject.broker, step.workload)
-            if not step.share or rate:
-                found = measure(step.subject, step.workload, timing, share=step.share, rate=rate)
-                rounds[-1].append(found)
-                _say(f"    {found.events_per_second:,.0f} events/s, {found.total_cpu_us:,.0f} us/event")
+            rounds[-1] += _measured(step, timing, rounds)
             done += 1
     return rounds
+
+
+def _measured(step: Step, timing: Timing, rounds: list[list[Measurement]]) -> list[Measurement]:
+    """The measurement; none where it failed, which is told: the others are worth having all the same."""
+    subject, workload = step.subject, step.workload
+    rate = step.share * capacity(rounds, subject.system.name, subject.broker, workload)
+    if step.share and not rate:
+        _say("    left out: its closed loops carried nothing")
+        return []
+    try:
+        found = measure(subject, workload, timing, share=step.share, rate=rate)
+    except (OSError, RuntimeError) as error:
+        _say(f"    failed: {error}")
+        return []
+    _say(f"    {found.events_per_second:,.0f} events/s, {found.total_cpu_us:,.0f} us/event")
+    return [found]
 
 
 def turned(steps: list[Step], number: int) -> Iterator[Step]:
@@ -154,13 +166,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-startup", action="store_true", help="leave out start-up times and idle memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement to this file as well")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report to this file as well")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds <= 0 or options.warmup < 0 or min(options.shares, default=1) <= 0:
+        parser.error("--rounds must be 1 or more, --seconds and --shares above 0, --warmup 0 or more")
+    for file in (options.flame, options.json, options.markdown):
+        if file is not None and not file.absolute().parent.is_dir():
+            parser.error(f"{file}: there is no folder {file.absolute().parent}")
+    return options
 
 
-def main() -> None:
-    """Measure and print the report."""
-    options = arguments()
-    began = time.monotonic()
+def measure_all(options: argparse.Namespace) -> tuple[list[list[Measurement]], str]:
+    """Everything that was asked for: the measurements, and the report."""
     with (
         running_brokers(_BROKERS[options.broker], options.kafka) as brokers,
         running_subjects(available(options.only), brokers) as subjects,
@@ -173,6 +189,21 @@ def main() -> None:
     if not options.no_startup:
         _say("start-up times")
         text += f"\n\n{startup_report(measure_startup())}"
+    return rounds, text
+
+
+def main() -> None:
+    """Measure and print the report. Exit status 1 when a system or a broker does not start, 130 after a Ctrl-C."""
+    options = arguments()
+    began = time.monotonic()
+    try:
+        rounds, text = measure_all(options)
+    except KeyboardInterrupt:
+        _say("stopped; nothing is reported")
+        sys.exit(130)
+    except RuntimeError as error:
+        _say(str(error))
+        sys.exit(1)
     if options.json:
         rows = [asdict(each) for measured in rounds for each in measured]
         options.json.write_text(json.dumps(rows, indent=1), "utf-8")

@@ -113,7 +113,11 @@ def started(command: list[str], env: Mapping[str, str]) -> Iterator[tuple[subpro
             yield process, json.loads(line)
         finally:
             process.terminate()
-            process.wait(_STOP_SECONDS)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             process.stdout.close()
 
 

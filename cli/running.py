@@ -73,17 +73,14 @@ class Mesh:
         grpc_ports = dict(zip((*_SERVICES, "gateway"), ports, strict=False))
         http = (self.options.http_host, self.options.http_port or ports[4])
         for name in _SERVICES:
-            self._add(
-                layout, name, f"{name}_svc", self._environment(layout, name, grpc_ports), serving(grpc_ports[name])
-            )
+            env = self._environment(layout, name, grpc_ports, "", http)
+            self._add(layout, name, f"{name}_svc", env, serving(grpc_ports[name]))
         # What needs no broker starts beside it.
         await asyncio.gather(*(self.children[name].start() for name in _SERVICES))
         kafka = self.options.kafka or await self._start_broker(layout)
         if self.options.kafka:
             await self._make_topics()
-        env = self._environment(layout, "gateway", grpc_ports) | self._gateway_environment(
-            layout, grpc_ports, kafka, http
-        )
+        env = self._environment(layout, "gateway", grpc_ports, kafka, http)
         self._add(layout, "gateway", "gateway", env, serving(grpc_ports["gateway"]))
         await self.children["gateway"].start()
         await asyncio.gather(*(self.children[name].wait_ready(START_SECONDS) for name in (*_SERVICES, "gateway")))
@@ -150,24 +147,19 @@ class Mesh:
         write_private(self._layout.endpoints, self.endpoints)
         await gateway.stop()
 
-    def _environment(self, layout: Layout, name: str, ports: dict[str, int]) -> dict[str, str]:
+    def _environment(
+        self, layout: Layout, name: str, ports: dict[str, int], kafka: str, http: tuple[str, int]
+    ) -> dict[str, str]:
+        """What a process is told; only the gateway is told of Kafka and of the edge."""
         env = {"CLEW_LISTEN": f"127.0.0.1:{ports[name]}", "CLEW_DATA_DIR": str(layout.data_dir)}
         if name == "identity":
             env["CLEW_CLIENTS_FILE"] = str(layout.clients)
+        if name == "gateway":
+            env |= {f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES}
+            env |= {"CLEW_KAFKA": kafka, "CLEW_SOURCES_FILE": str(layout.sources)}
+            env |= {"CLEW_DATABASE": self.options.database, "CLEW_SPOOL_MIB": str(self.options.spool_mib)}
+            env |= {"CLEW_HTTP_HOST": http[0], "CLEW_HTTP_PORT": str(http[1])}
         return env
-
-    def _gateway_environment(
-        self, layout: Layout, ports: dict[str, int], kafka: str, http: tuple[str, int]
-    ) -> dict[str, str]:
-        return {
-            **{f"CLEW_{service.upper()}": f"127.0.0.1:{ports[service]}" for service in _SERVICES},
-            "CLEW_KAFKA": kafka,
-            "CLEW_SOURCES_FILE": str(layout.sources),
-            "CLEW_DATABASE": self.options.database,
-            "CLEW_SPOOL_MIB": str(self.options.spool_mib),
-            "CLEW_HTTP_HOST": http[0],
-            "CLEW_HTTP_PORT": str(http[1]),
-        }
 
     def _add(self, layout: Layout, name: str, module: str, env: dict[str, str], ready: Ready) -> None:
         self.children[name] = Child(name, module, env, layout.logs / f"{name}.log", ready)

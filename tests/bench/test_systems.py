@@ -129,6 +129,12 @@ def test_the_limits_are_measured(name: str, broker: Broker) -> None:
     assert min(*closed.cpu_us.values(), *closed.pss_mib.values()) > 0
 
 
+def test_a_load_that_fails_is_no_measurement() -> None:
+    """It is an error, at once, and not a figure of zero."""
+    with pytest.raises(RuntimeError, match="ended before its time"):
+        measure(Subject(System("broken", ["-c", "raise SystemExit(3)"]), EMBEDDED), WORKLOADS["single-64"], _QUICK)
+
+
 def test_arrivals_are_a_poisson_process() -> None:
     """Distances average to the rate and vary as much as they are long; the same seed gives the same moments."""
     moments = [moment for moment, _ in zip(arrivals(5.0, 100.0), range(20_000), strict=False)]
@@ -144,9 +150,19 @@ def test_a_write_key_is_sent_as_a_user_without_a_password() -> None:
     assert basic("key") == "Basic a2V5Og=="
 
 
-def test_what_cannot_be_measured_is_told() -> None:
-    """An unknown system ends the command with a status above zero and names those that there are."""
-    command = [sys.executable, "-m", "bench.run", "--only", "nginx"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "nginx"], "clew"),
+        (["--rounds", "0"], "--rounds"),
+        (["--shares", "0"], "--shares"),
+        (["--json", "/nowhere/at/all.json"], "/nowhere/at"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_anything_starts(options: list[str], said: str) -> None:
+    """A wrong option ends the command with status 2 and says what would be right."""
+    command = [sys.executable, "-m", "bench.run", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
-    assert "'clew'" in done.stderr or "clew" in done.stderr
+    assert said in done.stderr
+    assert done.stdout == ""

@@ -167,9 +167,8 @@ class FaultMesh:
     def _add(self, name: str, kind: str, ports: dict[str, int], http: tuple[str, int]) -> None:
         layout = Layout(self.folder)
         mesh = Mesh(MeshOptions(self.folder, kafka=self.kafka, spool_mib=self.spool_mib), lambda _: None)
-        env = mesh._environment(layout, kind, ports)
+        env = mesh._environment(layout, kind, ports, self.kafka, http)
         if kind == "gateway":
-            env |= mesh._gateway_environment(layout, ports, self.kafka, http)
             # Two gateways must not write to one store of spans.
             own = self.folder / name
             own.mkdir()
