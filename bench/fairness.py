@@ -63,7 +63,7 @@ def running_mesh(noisy_rate: float) -> Iterator[Mesh]:
         if noisy_rate:
             entries[1]["limits"] = {"events_per_second": noisy_rate, "burst": max(1, round(noisy_rate / 2))}
         write_private(layout.sources, json.loads(layout.sources.read_text()) + entries)
-        command = [sys.executable, "-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
+        command = ["-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
         with started(command, {}) as (_, endpoints):
             yield Mesh(str(endpoints["http"]), keys)
 

@@ -67,7 +67,7 @@ class Schemas:
     def field(self, field: FieldDescriptor, *, request: bool) -> Schema:
         """A field's schema: its type, its rules, its comment; null where a request may say that it leaves it out."""
         schema = self.value(field, request=request)
-        if request and not self._needs(field) and not _is_alternative(field):
+        if request and not self._needs(field):
             schema = _or_null(schema)
         comment = self._comments.get(field.full_name)
         if comment and _SET_BY_SERVER in comment:
@@ -137,16 +137,16 @@ class Schemas:
             names = [field.json_name for field in oneof.fields if field.name not in without]
             if len(names) < len(oneof.fields) or len(names) == 1:
                 continue
-            each: list[Schema] = [{"required": [name]} for name in names]
+            each = [_given(name) for name in names]
             if not is_required_oneof(oneof):
-                each.append({"not": {"anyOf": [{"required": [name]} for name in names]}})
+                each.append({"not": {"anyOf": [_given(name) for name in names]}})
             found.append({"oneOf": each})
         return found
 
 
-def _is_alternative(field: FieldDescriptor) -> bool:
-    """Whether the field is one of several of a group; the group that protobuf makes for `optional` holds one."""
-    return field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
+def _given(name: str) -> Schema:
+    """That a member is there; null leaves it out."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 
 def scalar_schema(field: FieldDescriptor) -> Schema:

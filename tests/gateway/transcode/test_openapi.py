@@ -138,7 +138,10 @@ def test_what_is_derived_from_the_contract() -> None:
     assert find["security"] == [{"bearer": ["clew.profiles.read"]}]
     body = find["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) == {"profileId", "identifier"}
-    assert body["allOf"][0]["oneOf"] == [{"required": ["profileId"]}, {"required": ["identifier"]}]
+    alternatives = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("profileId", "identifier")
+    ]
+    assert body["allOf"][0]["oneOf"] == alternatives
     assert DOCUMENT["paths"]["/v1/tokens"]["post"]["security"] == []
 
 
