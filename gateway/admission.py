@@ -52,10 +52,6 @@ class Admission:
             _check_origin(source, origin)
         return source is not None
 
-    def find(self, credentials: Credentials) -> Source | None:
-        """The source that the write key names, unchecked; None when there is no key, or it belongs to none."""
-        return self._sources.find(credentials.write_key) if credentials.write_key else None
-
     def source(self, credentials: Credentials, origin: str = "") -> Source:
         """The source that the write key names.
 

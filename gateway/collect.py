@@ -75,11 +75,6 @@ class Collector:
         self.ended = Together[_Call](self._end)
         """Requests that have left the pipeline."""
 
-    def exhausted(self, credentials: Credentials) -> bool:
-        """Whether the sender's rate is used up at this moment, as far as the headers tell."""
-        source = self._admission.find(credentials)
-        return source is not None and self._limiter.exhausted(source)
-
     async def collect(self, arrival: Arrival) -> list[Outcome]:
         """What became of each event, in order.
 

@@ -13,28 +13,22 @@ ItemT = TypeVar("ItemT")
 
 
 class Together(Generic[ItemT]):
-    """Gathers what is added in one turn of the loop, and hands it over in the next, or after some time.
+    """Gathers what is added in one turn of the loop, and hands it over in the next.
 
     Args:
         work: Takes what was gathered, in order. It must not raise.
-        seconds: How long the first one of a gathering waits for others.
     """
 
-    __slots__ = ("_gathered", "_seconds", "_work")
+    __slots__ = ("_gathered", "_work")
 
-    def __init__(self, work: Callable[[list[ItemT]], None], *, seconds: float = 0.0) -> None:
+    def __init__(self, work: Callable[[list[ItemT]], None]) -> None:
         self._work = work
-        self._seconds = seconds
         self._gathered: list[ItemT] = []
 
     def add(self, item: ItemT) -> None:
         """Gather an item."""
         if not self._gathered:
-            loop = asyncio.get_running_loop()
-            if self._seconds:
-                loop.call_later(self._seconds, self._hand_over)
-            else:
-                loop.call_soon(self._hand_over)
+            asyncio.get_running_loop().call_soon(self._hand_over)
         self._gathered.append(item)
 
     def _hand_over(self) -> None:

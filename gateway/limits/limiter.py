@@ -108,16 +108,6 @@ class Limiter:
         if standing.quota is not None:
             self._check_rate(source, standing, standing.quota, 1, self._now_ns())
 
-    def exhausted(self, source: Source) -> bool:
-        """Whether `check` would refuse it now. Counts nothing, and costs next to nothing."""
-        limits = source.limits or self._default
-        if limits is None:
-            return False
-        standing = self._standings.get((source.workspace, source.name))
-        if standing is None or standing.limits is not limits or standing.quota is None:
-            return False
-        return wait_ns(standing.tat_ns, 1, standing.quota, self._now_ns()) > 0
-
     def enter(self, source: Source, count: int, weight: int) -> Passage:
         """Let the events of a request in; `leave` must follow.
 

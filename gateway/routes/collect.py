@@ -36,9 +36,6 @@ PATHS: dict[str, EventType.ValueType | None] = {
 """Every path that takes events, with the call that it stands for; None takes any. The short ones are analytics.js's."""
 
 _VERDICTS = ("accepted", "duplicate", "rejected", "filtered", "deferred")
-# Requests of a source whose rate is used up are worked on together: a refusal that has the processor to itself costs
-# others three times as much. Some are let in by then, for a rate goes on.
-_LATE_SECONDS = 0.025
 # Most answers of a busy edge are this one.
 _ACCEPTED = (
     b'{"success":true,"accepted":1,"duplicate":0,"rejected":0,"filtered":0,"deferred":0,'
@@ -55,7 +52,6 @@ class CollectHandler(DirectHandler):
         "_attributes",
         "_collector",
         "_event_type",
-        "_late",
         "_name",
         "_replies",
         "_tracer",
@@ -70,17 +66,12 @@ class CollectHandler(DirectHandler):
         self._name = f"POST {path}"
         self._attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
         self._arrived = Together[_Call](self._begin)
-        self._late = Together[_Call](self._begin, seconds=_LATE_SECONDS)
         self._replies = Together[tuple[Reply, Response]](_send)
 
     def start(self, request: Request, reply: Reply) -> Abandon:
         """See `DirectHandler.start`."""
-        credentials = credentials_of(request.headers)
-        call = _Call(request, credentials, reply, self._replies)
-        if self._collector.exhausted(credentials):
-            self._late.add(call)
-        else:
-            self._arrived.add(call)
+        call = _Call(request, reply, self._replies)
+        self._arrived.add(call)
         return call.abandon
 
     def _begin(self, arrived: "list[_Call]") -> None:
@@ -99,7 +90,7 @@ class CollectHandler(DirectHandler):
         headers = request.headers
         return Arrival(
             lambda: decode_request(request.body, event_type, request.received_ns),
-            call.credentials,
+            credentials_of(headers),
             call.span,
             request.received_ns,
             client_ip_of(request, trust_forwarded=self._trust_forwarded),
@@ -117,13 +108,10 @@ def _send(replies: list[tuple[Reply, Response]]) -> None:
 class _Call:
     """A request that is being answered."""
 
-    __slots__ = ("_replies", "_reply", "advice", "credentials", "leave", "request", "span")
+    __slots__ = ("_replies", "_reply", "advice", "leave", "request", "span")
 
-    def __init__(
-        self, request: Request, credentials: Credentials, reply: Reply, replies: Together[tuple[Reply, Response]]
-    ) -> None:
+    def __init__(self, request: Request, reply: Reply, replies: Together[tuple[Reply, Response]]) -> None:
         self.request = request
-        self.credentials = credentials
         self._reply: Reply | None = reply
         self._replies = replies
         self.span: Span = INVALID_SPAN

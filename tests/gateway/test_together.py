@@ -35,15 +35,3 @@ async def test_what_is_added_by_the_work_itself_has_its_turn_later() -> None:
         await asyncio.sleep(0)
         assert len(seen) == turn
     assert seen == [[0], [1], [2]]
-
-
-async def test_what_may_wait_is_handed_over_after_a_time() -> None:
-    """Counted from the first of a gathering: the others have waited for less."""
-    seen: list[list[int]] = []
-    together = Together[int](seen.append, seconds=0.02)
-    together.add(0)
-    await asyncio.sleep(0.005)
-    together.add(1)
-    assert seen == []
-    await asyncio.sleep(0.1)
-    assert seen == [[0, 1]]

@@ -44,20 +44,6 @@ def test_without_a_rate_nothing_is_counted_or_told() -> None:
     assert gate.fields(WEB) == ()
 
 
-def test_it_can_be_asked_whether_a_check_would_refuse() -> None:
-    """Nothing is counted by it; of a source that has sent nothing yet, or has no limit, it is not so."""
-    gate, ticks = limiter(TEN_A_SECOND)
-    assert not gate.exhausted(WEB)
-    gate.leave(gate.enter(WEB, 20, 20), answered=True)
-    assert gate.exhausted(WEB)
-    assert not gate.exhausted(APP)
-    ticks.now += SECOND // 10
-    assert not gate.exhausted(WEB)
-    gate.enter(WEB, 1, 1)
-    assert gate.exhausted(WEB)
-    assert not limiter()[0].exhausted(WEB)
-
-
 def test_a_source_gets_its_burst_and_then_its_rate() -> None:
     """The refusal says when to come again, and until then costs no decoding."""
     gate, ticks = limiter(TEN_A_SECOND)
