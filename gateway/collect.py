@@ -173,7 +173,10 @@ class Collector:
     @staticmethod
     def _end(ended: "list[_Call]") -> None:
         for call in ended:
-            call.leave()
+            try:
+                call.leave()
+            except Exception as error:  # noqa: BLE001 - it is this request's answer, and not its neighbours'
+                call.result = error
         for call in ended:
             call.answer(call.result)
 
