@@ -20,6 +20,7 @@ from mesh.bus.port import Record
 from mesh.errors import BusUnavailable
 from mesh.settings import SettingsError, read_settings
 from tests.mesh.bus.brokers import read_topic
+from tests.mesh.rpc import eventually
 
 PRODUCE = 0
 
@@ -196,6 +197,12 @@ async def test_a_broker_that_was_never_there_fails_batches_in_time(cluster: Mock
     assert [failure.retriable for failure in failures] == [True]
 
 
+def stands_still(pid: int) -> bool:
+    """Whether a stop signal has reached all threads of a process, which takes a moment on a busy machine."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 async def test_a_broker_that_hangs_fails_batches_in_time() -> None:
     """A broker that takes connections and never answers is an outage too, for records that it holds already as well."""
     process, bootstrap = start_embedded()
@@ -203,6 +210,7 @@ async def test_a_broker_that_hangs_fails_batches_in_time() -> None:
     try:
         assert await bus.produce([Record("t", b"k", b"1")]) == []
         process.send_signal(signal.SIGSTOP)
+        await eventually(lambda: stands_still(process.pid))
         async with asyncio.timeout(6):
             failures = await bus.produce([Record("t", b"k", b"2")])
     finally:
