@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.flame import NoSampler, boxes, by_stage, parse, sample, svg, tree
+from tests.support.requirements import missing
 
 _RAW = """\
 main (gateway/main.py:10);run (asyncio/runners.py:1);data_received (gateway/http/connection.py:80) 6
@@ -79,7 +80,7 @@ def test_a_running_process_is_sampled(busy: subprocess.Popen[bytes]) -> None:
     try:
         stacks = sample(busy.pid, 2)
     except NoSampler as error:
-        pytest.skip(f"this system does not let processes be looked into: {error}")
+        missing(f"this system does not let processes be looked into: {error}")
     assert stacks.total() > 10
     assert sum(count for stack, count in stacks.items() if "spin" in stack[-1]) > stacks.total() * 0.8
 
