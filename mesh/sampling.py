@@ -20,6 +20,8 @@ from opentelemetry.trace import _Links as Links
 from opentelemetry.util._decorator import _agnosticcontextmanager as span_context_manager
 from opentelemetry.util.types import Attributes
 
+from mesh.recording import SpanRecorder
+
 _WINDOW_SECONDS: Final = 1.0
 
 
@@ -50,15 +52,15 @@ class RootRate:
 
 
 class RateLimitedTracer(Tracer):
-    """Parent-based sampling in front of a recording tracer, without the SDK's cost for what is not recorded.
+    """Parent-based sampling in front of a recorder, without the SDK's cost for what is not recorded.
 
     A child follows its parent: sampled is recorded, not sampled is the parent's own span again, so that the context
     that came in is the one that goes on. A root beyond the rate gets fresh valid ids and flags `00`: it can be named in
-    an answer and sent to the next process, which will not record it either.
+    an answer and sent to the next process, which will not record it either. Without a recorder nothing is recorded.
     """
 
-    def __init__(self, recording: Tracer, rate: RootRate) -> None:
-        self._recording = recording
+    def __init__(self, recorder: SpanRecorder | None, rate: RootRate) -> None:
+        self._recorder = recorder
         self._rate = rate
 
     def start_span(  # noqa: PLR0917 - the API's signature
@@ -73,12 +75,14 @@ class RateLimitedTracer(Tracer):
         set_status_on_exception: bool = True,
     ) -> Span:
         """See `opentelemetry.trace.Tracer.start_span`."""
+        # They say what `use_span` is to do.
+        del record_exception, set_status_on_exception
         unrecorded = self._unrecorded(context)
         if unrecorded is not None:
             return unrecorded
-        return self._recording.start_span(
-            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
-        )
+        if self._recorder is None:
+            return NonRecordingSpan(get_current_span(context).get_span_context())
+        return self._recorder.start(name, context, kind, attributes=attributes, links=links, start_time=start_time)
 
     @span_context_manager
     def start_as_current_span(  # noqa: PLR0917 - the API's signature

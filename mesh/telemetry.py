@@ -21,9 +21,11 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider, sampling
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import NoOpTracer, Tracer
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Tracer
 
 from mesh.ids import new_id
+from mesh.recording import SpanRecorder
 from mesh.sampling import RateLimitedTracer, RootRate
 from mesh.settings import read_settings, setting
 from mesh.span_writer import DEFAULT_STORE_BYTES, SegmentWriter, SpanStoreExporter
@@ -187,7 +189,7 @@ def start_telemetry(
 
 def _unrecorded() -> Tracer:
     """A tracer that records nothing, and still names each request and sends its context on."""
-    return RateLimitedTracer(NoOpTracer(), RootRate(0))
+    return RateLimitedTracer(None, RootRate(0))
 
 
 def _traces(
@@ -195,15 +197,16 @@ def _traces(
 ) -> tuple[Tracer, TracerProvider | None]:
     if not processors:
         return _unrecorded(), None
+    most = settings.attribute_characters
     sampler = sampling.DEFAULT_ON if settings.sampler is None else _standard_sampler(settings.sampler, settings)
-    limits = SpanLimits(max_attribute_length=settings.attribute_characters)
-    provider = TracerProvider(sampler=sampler, resource=resource, span_limits=limits)
+    provider = TracerProvider(sampler=sampler, resource=resource, span_limits=SpanLimits(max_attribute_length=most))
     for processor in processors:
+        # The provider is also who flushes them and shuts them down.
         provider.add_span_processor(processor)
-    tracer = provider.get_tracer(_INSTRUMENTATION)
-    if settings.sampler is None:
-        return RateLimitedTracer(tracer, RootRate(settings.trace_rate_limit)), provider
-    return tracer, provider
+    if settings.sampler is not None:
+        return provider.get_tracer(_INSTRUMENTATION), provider
+    recorder = SpanRecorder(processors, resource, InstrumentationScope(_INSTRUMENTATION), most_characters=most)
+    return RateLimitedTracer(recorder, RootRate(settings.trace_rate_limit)), provider
 
 
 def _standard_sampler(name: SamplerName, settings: TelemetrySettings) -> sampling.Sampler:
