@@ -29,6 +29,7 @@ from gateway.http.server import HttpServer
 from gateway.ledger.gauges import add_gauges
 from gateway.ledger.service import LedgerServicer, nothing
 from gateway.limits.limiter import Limiter
+from gateway.limits.tarpit import Tarpit
 from gateway.pipeline import Pipeline
 from gateway.redrive.acting import ActingFor
 from gateway.redrive.audit import AuditLog
@@ -176,8 +177,10 @@ class Gateway:
     def _router(self) -> Router:
         given, settings, router = self._given, self._given.settings, Router()
         tracer, trust_forwarded = given.telemetry.tracer, settings.trust_forwarded
+        tarpit = Tarpit(settings.refusal_seconds)
         for path in PATHS:
-            router.add("POST", path, CollectHandler(self.collector, tracer, path, trust_forwarded=trust_forwarded))
+            handler = CollectHandler(self.collector, tracer, path, trust_forwarded=trust_forwarded, tarpit=tarpit)
+            router.add("POST", path, handler)
         router.add("GET", "/v1/admin/stats", stats_handler(self.admission, self.stats))
         add_browser_routes(router, self.admission.knows, settings.public_url)
         if given.schemas.registry_url:

@@ -7,6 +7,7 @@ from pathlib import Path
 from gateway.http.limits import HttpLimits
 from gateway.limits.adaptive import Bounds
 from gateway.limits.gcra import NANOS
+from gateway.limits.tarpit import HOLD_SECONDS
 from gateway.sources import SourceLimits
 from mesh.settings import setting
 
@@ -15,6 +16,7 @@ _MOST_REQUEST_SECONDS = 60
 _LEAST_TARGET_SECONDS = 0.05
 _MOST_TARGET_SECONDS = 5
 _BURST_SECONDS = 2
+_MOST_REFUSAL_SECONDS = 5
 _LEAST_HTTP_SECONDS = 0.1
 _MOST_HTTP_SECONDS = 15
 # What a browser can be sent to: a scheme, a host, maybe a port and a path.
@@ -81,6 +83,13 @@ class GatewaySettings:
         help="answers should take no longer on average, 0.05 to 5 seconds; the gateway takes in less when they do",
     )
 
+    refusal_seconds: float = setting(
+        "CLEW_REFUSAL_SECONDS",
+        default=HOLD_SECONDS,
+        help="a source that exceeds its rate or its share gets its 429 after this time, so that it asks less often,"
+        " 0 to 5 seconds; 0: at once",
+    )
+
     head_seconds: float = setting(
         "CLEW_HTTP_HEAD_SECONDS",
         default=10.0,
@@ -133,6 +142,8 @@ class GatewaySettings:
                 raise ValueError(f"CLEW_HTTP_{variable}_SECONDS: {seconds:g} is not from 0.1 to 15")
         if not _LEAST_TARGET_SECONDS <= self.target_seconds <= _MOST_TARGET_SECONDS:
             raise ValueError(f"CLEW_TARGET_SECONDS: {self.target_seconds:g} is not from 0.05 to 5")
+        if not 0 <= self.refusal_seconds <= _MOST_REFUSAL_SECONDS:
+            raise ValueError(f"CLEW_REFUSAL_SECONDS: {self.refusal_seconds:g} is not from 0 to 5; SDKs wait 10")
         if self.events_burst < 0 or (self.events_burst and not self.events_per_second):
             raise ValueError(f"CLEW_EVENTS_BURST: {self.events_burst} is not 0 or more beside a CLEW_EVENTS_PER_SECOND")
         try:

@@ -137,10 +137,10 @@ class Journal:
             self._writing = asyncio.get_running_loop().create_task(self._write())
             self._writing.add_done_callback(self._written)
 
-    def _written(self, _: asyncio.Task[None]) -> None:
+    def _written(self, task: asyncio.Task[None]) -> None:
         self._writing = None
-        # What came between the last look and the end of the task.
-        if self.pending:
+        # What came between the last look and the end of the task. Only a loop that closes cancels it.
+        if self.pending and not task.cancelled():
             self._start()
 
     @property

@@ -13,8 +13,10 @@ from gateway.batch import Outcome
 from gateway.collect import Answer, Arrival, Collector
 from gateway.credentials import Credentials, read_credentials
 from gateway.decode import decode_request
+from gateway.errors import RateLimited
 from gateway.http.message import Abandon, DirectHandler, Headers, Pair, Reply, Request, Response, json_response
 from gateway.http.problems import refusal
+from gateway.limits.tarpit import Tarpit
 from gateway.spans import CLIENT_GONE, end_span, parent_of, status_of
 from gateway.stats import reason_name, verdict_name
 from gateway.together import Together
@@ -45,7 +47,15 @@ _text = msgspec.json.Encoder().encode
 
 
 class CollectHandler(DirectHandler):
-    """The handler of one of `PATHS`. With `trust_forwarded` the client's address is the last one that a proxy wrote."""
+    """The handler of one of `PATHS`.
+
+    Args:
+        collector: Carries the requests.
+        tracer: Starts their spans.
+        path: The one of `PATHS`.
+        trust_forwarded: The client's address is the last one that a proxy wrote.
+        tarpit: Holds back what sources are told that send too much.
+    """
 
     __slots__ = (
         "_arrived",
@@ -54,11 +64,14 @@ class CollectHandler(DirectHandler):
         "_event_type",
         "_name",
         "_replies",
+        "_tarpit",
         "_tracer",
         "_trust_forwarded",
     )
 
-    def __init__(self, collector: Collector, tracer: Tracer, path: str, *, trust_forwarded: bool) -> None:
+    def __init__(
+        self, collector: Collector, tracer: Tracer, path: str, *, trust_forwarded: bool, tarpit: Tarpit
+    ) -> None:
         self._collector = collector
         self._tracer = tracer
         self._event_type = PATHS[path]
@@ -66,11 +79,12 @@ class CollectHandler(DirectHandler):
         self._name = f"POST {path}"
         self._attributes = {"http.request.method": "POST", "http.route": path, "url.path": path, "url.scheme": "http"}
         self._arrived = Together[_Call](self._begin)
+        self._tarpit = tarpit
         self._replies = Together[tuple[Reply, Response]](_send)
 
     def start(self, request: Request, reply: Reply) -> Abandon:
         """See `DirectHandler.start`."""
-        call = _Call(request, reply, self._replies)
+        call = _Call(request, reply, self._replies, self._tarpit)
         self._arrived.add(call)
         return call.abandon
 
@@ -108,12 +122,15 @@ def _send(replies: list[tuple[Reply, Response]]) -> None:
 class _Call:
     """A request that is being answered."""
 
-    __slots__ = ("_replies", "_reply", "advice", "leave", "request", "span")
+    __slots__ = ("_replies", "_reply", "_tarpit", "advice", "leave", "request", "span")
 
-    def __init__(self, request: Request, reply: Reply, replies: Together[tuple[Reply, Response]]) -> None:
+    def __init__(
+        self, request: Request, reply: Reply, replies: Together[tuple[Reply, Response]], tarpit: Tarpit
+    ) -> None:
         self.request = request
         self._reply: Reply | None = reply
         self._replies = replies
+        self._tarpit = tarpit
         self.span: Span = INVALID_SPAN
         self.advice: list[Pair] = []
         self.leave: Abandon | None = None
@@ -124,20 +141,32 @@ class _Call:
         return self._reply is not None
 
     def end(self, answer: Answer) -> None:
-        """Reply."""
-        reply, self._reply = self._reply, None
-        if reply is None:
+        """Reply; late, where the source sends too much."""
+        if self._reply is None:
             return
         if isinstance(answer, BaseException):
-            self.request.trace_id = f"{self.span.get_span_context().trace_id:032x}"
-            end_span(self.span, status_of(answer))
-            response = refusal(answer, self.request)
+            request = self.request
+            request.trace_id = f"{self.span.get_span_context().trace_id:032x}"
+            response = refusal(answer, request)
+            if isinstance(answer, RateLimited):
+                # The body is not needed any more, and others may need its room.
+                size, request.body = len(request.body), b""
+                status = status_of(answer)
+                self._tarpit.hold(size, lambda: self._send(status, response))
+            else:
+                self._send(status_of(answer), response)
         else:
-            end_span(self.span, 200)
             response = _answer(answer)
             if self.advice:
                 response.headers = tuple(self.advice)
-        self._replies.add((reply, response))
+            self._send(200, response)
+
+    def _send(self, status: int, response: Response) -> None:
+        reply, self._reply = self._reply, None
+        # The client may have gone away while it was kept waiting.
+        if reply is not None:
+            end_span(self.span, status)
+            self._replies.add((reply, response))
 
     def abandon(self) -> None:
         """The client went away."""

@@ -8,6 +8,7 @@ from gateway.admission import Admission
 from gateway.collect import Collector
 from gateway.http.router import Router
 from gateway.limits.limiter import Limiter
+from gateway.limits.tarpit import Tarpit
 from gateway.routes.collect import CollectHandler
 from gateway.sources import Sources, hash_key
 from gateway.stats import Stats
@@ -44,7 +45,9 @@ async def test_headers_do_not_travel_on() -> None:
         stats, limiter = Stats(NoOpMeter("test")), Limiter(NoOpMeter("test"))
         collector = Collector(admission, limiter, stage.pipeline, stats, request_seconds=5.0)
         router, tracer = Router(), stage.recorder.telemetry.tracer
-        router.add("POST", "/v1/track", CollectHandler(collector, tracer, "/v1/track", trust_forwarded=False))
+        router.add(
+            "POST", "/v1/track", CollectHandler(collector, tracer, "/v1/track", trust_forwarded=False, tarpit=Tarpit())
+        )
         async with serve(router.handle) as site, site.client() as client:
             body = json.dumps({"event": "Seen", "anonymousId": "a"}).encode()
             assert (await client.ask(post(body, *HOSTILE, path="/v1/track"))).status == 200

@@ -22,6 +22,7 @@ from gateway.encode import Encoder
 from gateway.http.message import Headers, Request
 from gateway.http.router import Router
 from gateway.limits.limiter import Limiter
+from gateway.limits.tarpit import Tarpit
 from gateway.pipeline import Pipeline
 from gateway.routes.collect import PATHS, CollectHandler
 from gateway.sources import Source, Sources, hash_key
@@ -91,6 +92,7 @@ class Whole:
 
     sources: dict[str, Source] = field(default_factory=lambda: {KEY: SOURCE})
     limiter: Limiter = field(default_factory=lambda: Limiter(NoOpMeter("test")))
+    tarpit: Tarpit = field(default_factory=lambda: Tarpit(0))
     trust_forwarded: bool = True
     bus: MemoryBus = field(default_factory=MemoryBus)
     router: Router = field(default_factory=Router)
@@ -107,7 +109,9 @@ class Whole:
         stats = Stats(NoOpMeter("test"))
         self.collector = Collector(admission, self.limiter, pipeline, stats, request_seconds=5.0)
         for path in PATHS:
-            handler = CollectHandler(self.collector, NoOpTracer(), path, trust_forwarded=self.trust_forwarded)
+            handler = CollectHandler(
+                self.collector, NoOpTracer(), path, trust_forwarded=self.trust_forwarded, tarpit=self.tarpit
+            )
             self.router.add("POST", path, handler)
 
     def published(self) -> list[EnrichedEvent]:

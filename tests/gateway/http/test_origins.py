@@ -13,6 +13,7 @@ from gateway.http.cors import ANY_ORIGIN, Cors, allows, is_origin_pattern
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
 from gateway.limits.limiter import Limiter
+from gateway.limits.tarpit import Tarpit
 from gateway.routes.browser import add_browser_routes
 from gateway.routes.collect import PATHS, CollectHandler
 from gateway.sources import Source, Sources, hash_key
@@ -40,7 +41,9 @@ async def edge() -> AsyncIterator[httpx.AsyncClient]:
         )
         router, cors = Router(), Cors()
         for path in PATHS:
-            router.add("POST", path, CollectHandler(collector, telemetry.tracer, path, trust_forwarded=False))
+            router.add(
+                "POST", path, CollectHandler(collector, telemetry.tracer, path, trust_forwarded=False, tarpit=Tarpit())
+            )
         add_browser_routes(router, admission.knows)
         server = HttpServer(cors.wrap(router.handle), decorate=cors.decorate)
         port = await server.start("127.0.0.1", 0)

@@ -1,15 +1,18 @@
 """What a source that sends too much is told, over HTTP."""
 
 import json
+import time
 
 from opentelemetry.metrics import NoOpMeter
 
 from gateway.limits.adaptive import Bounds
 from gateway.limits.limiter import Limiter
+from gateway.limits.tarpit import Tarpit
 from gateway.sources import Source, SourceLimits
 from tests.gateway.http.raw import post, serve
 from tests.gateway.scripted import SOURCE
 from tests.gateway.whole import Whole, request
+from tests.mesh.rpc import eventually
 
 SECOND = 1_000_000_000
 LIMITED = Source("shop", "web", SOURCE.purposes, SourceLimits(10, 20))
@@ -59,6 +62,36 @@ async def test_too_much_is_a_429_that_says_when_to_come_again() -> None:
             assert (reply.json["code"], reply.json["scope"]) == ("RATE_LIMITED", "rate")
             assert reply.json["message"] == reply.json["detail"]
     assert len(whole.published()) == 20
+
+
+async def test_a_refusal_comes_late_and_nobody_else_waits() -> None:
+    """The connection that was refused waits for its 429; meanwhile another one is answered, and takes no part in it."""
+    other = Source("shop", "other", SOURCE.purposes)
+    whole = Whole({"k1": LIMITED, "k2": other}, standing_still(), tarpit=Tarpit(0.3))
+    async with serve(find_direct=whole.router.find_direct) as site, site.client() as noisy, site.client() as quiet:
+        assert (await noisy.ask(post(batch(20), "X-Write-Key: k1"))).status == 200
+        began = time.monotonic()
+        await noisy.send(post(batch(1), "X-Write-Key: k1"))
+        assert (await quiet.ask(post(batch(1, "k2"), "X-Write-Key: k2"))).status == 200
+        assert whole.tarpit.held == 1
+        refused = await noisy.reply()
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert time.monotonic() - began >= 0.29
+        # The connection is as good as before.
+        assert (await noisy.ask(post(batch(1), "X-Write-Key: k1"))).status == 429
+
+
+async def test_a_client_that_leaves_before_its_refusal_costs_nothing() -> None:
+    """What is held for it ends without an answer, and its place is free at once."""
+    whole = Whole({"k1": LIMITED}, standing_still(), tarpit=Tarpit(0.2))
+    async with serve(find_direct=whole.router.find_direct) as site:
+        async with site.client() as client:
+            assert (await client.ask(post(batch(20), "X-Write-Key: k1"))).status == 200
+            await client.send(post(batch(1), "X-Write-Key: k1"))
+            await eventually(lambda: whole.tarpit.held)
+        await eventually(lambda: not whole.tarpit.held)
+        async with site.client() as client:
+            assert (await client.ask(post(b"{}", "X-Write-Key: k1"))).status == 429
 
 
 async def test_another_source_is_not_affected() -> None:

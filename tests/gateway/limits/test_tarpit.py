@@ -1,0 +1,59 @@
+"""Late refusals: told after a while, in order, and at once where too much is held."""
+
+import asyncio
+import time
+
+from gateway.limits.tarpit import MAX_HELD, MAX_HELD_BYTES, Tarpit
+from tests.mesh.rpc import eventually
+
+
+async def test_it_tells_after_its_time_in_order() -> None:
+    """Each is told once, not before its time, those held first first."""
+    tarpit, told = Tarpit(0.05), list[tuple[int, float]]()
+    began = time.monotonic()
+    for number in range(3):
+        tarpit.hold(10, lambda number=number: told.append((number, time.monotonic() - began)))  # type: ignore[misc]
+        await asyncio.sleep(0.02)
+    assert tarpit.held == 3 - len(told)
+    await eventually(lambda: len(told) == 3)
+    assert [number for number, _ in told] == [0, 1, 2]
+    assert all(0.02 * number + 0.045 <= seconds for number, seconds in told)
+    assert tarpit.held == 0
+
+
+async def test_it_holds_anew_after_it_was_empty() -> None:
+    """The last one told is not the end of it."""
+    tarpit = Tarpit(0.01)
+    for _ in range(2):
+        told = asyncio.Event()
+        tarpit.hold(1, told.set)
+        assert not told.is_set()
+        await asyncio.wait_for(told.wait(), 5)
+
+
+async def test_without_a_time_nothing_is_held() -> None:
+    """Zero seconds: told at once."""
+    tarpit, told = Tarpit(0), list[int]()
+    tarpit.hold(1, lambda: told.append(1))
+    assert (told, tarpit.held) == ([1], 0)
+
+
+async def test_what_is_too_many_is_told_at_once() -> None:
+    """Memory is bounded in number: the first ones stay held."""
+    tarpit, told = Tarpit(60), list[int]()
+    for number in range(MAX_HELD + 2):
+        tarpit.hold(0, lambda number=number: told.append(number))  # type: ignore[misc]
+    assert told == [MAX_HELD, MAX_HELD + 1]
+    assert tarpit.held == MAX_HELD
+
+
+async def test_what_is_too_large_is_told_at_once() -> None:
+    """Memory is bounded in bytes, and there is room again for what is told."""
+    tarpit, told = Tarpit(0.02), list[str]()
+    tarpit.hold(MAX_HELD_BYTES - 5, lambda: told.append("large"))
+    tarpit.hold(6, lambda: told.append("too much"))
+    tarpit.hold(5, lambda: told.append("fits"))
+    assert told == ["too much"]
+    await eventually(lambda: not tarpit.held)
+    tarpit.hold(MAX_HELD_BYTES, lambda: told.append("large again"))
+    assert told == ["too much", "large", "fits"]
