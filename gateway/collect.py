@@ -260,6 +260,8 @@ class _Call:
         done, self._done = self._done, None
         if done is None:
             return
+        # A refusal may be held back for a while: what was decoded shall not wait with it.
+        self.decoded = self.submission = None
         if self.source is not None and not isinstance(answer, BaseException):
             self._collector.advise(self.arrival, self.source)
         done(answer)

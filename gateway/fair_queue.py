@@ -5,7 +5,7 @@ round robin: Shreedhar and Varghese, "Efficient fair queuing using deficit round
 one waiting event is served in the next batch however many another has. A source's own entries keep their order always.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from operator import attrgetter
 from typing import Final, Generic, Protocol, TypeVar
@@ -49,8 +49,14 @@ class _Flow(Generic[EntryT]):
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.entries: deque[EntryT] = deque()
+        # In order of arrival; who leaves, from anywhere in it, costs the same however many wait.
+        self.entries: OrderedDict[EntryT, None] = OrderedDict()
         self.credit = 0
+
+    @property
+    def first(self) -> EntryT:
+        """The entry that has waited longest."""
+        return next(iter(self.entries))
 
 
 class FairQueue(Generic[EntryT]):
@@ -87,7 +93,7 @@ class FairQueue(Generic[EntryT]):
             flow = self._flows[entry.flow] = _Flow(entry.flow)
             self._round.append(flow)
         self._number = entry.number = self._number + 1
-        flow.entries.append(entry)
+        flow.entries[entry] = None
         self.count += entry.count
         self.size += entry.size
 
@@ -96,7 +102,7 @@ class FairQueue(Generic[EntryT]):
         flow = self._flows.get(entry.flow)
         if flow is None or entry not in flow.entries:
             return
-        flow.entries.remove(entry)
+        del flow.entries[entry]
         self._uncount(entry)
         if not flow.entries:
             self._end(flow)
@@ -131,11 +137,15 @@ class FairQueue(Generic[EntryT]):
             if not self._granted:
                 flow.credit += QUANTUM
                 self._granted = True
-            while flow.entries and flow.credit >= (cost := weight((entry := flow.entries[0]).count, entry.size)):
+            while flow.entries:
+                entry = flow.first
+                cost = weight(entry.count, entry.size)
+                if cost > flow.credit:
+                    break
                 if taken and (count + entry.count > max_count or size + entry.size > max_bytes):
                     # The batch is full in the middle of a turn, which goes on in the next one.
                     return taken
-                flow.entries.popleft()
+                del flow.entries[entry]
                 flow.credit -= cost
                 self._uncount(entry)
                 taken.append(entry)

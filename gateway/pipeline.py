@@ -29,7 +29,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Tracer
 
-from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED, FilterReason, Verdict
+from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED, Verdict
 from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.consent.v1.consent_service_pb2 import BatchCheckConsentsRequest, ConsentQuery
 from clew.enrich.v1.enrich_service_pb2 import BatchEnrichEventsRequest, EnrichmentQuery
@@ -43,10 +43,9 @@ from clew.identity.v1.identity_service_pb2 import (
 from gateway.aliases import Aliases, Merges
 from gateway.batch import Admitted, Aliased, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.carrier import Abandon, Done, carried
-from gateway.claims.claims import Claims
+from gateway.claims.claims import Claims, settle_filtered
 from gateway.coalesce import Coalescer, Company, Release
 from gateway.encode import Encoder, owned_events
-from gateway.ledger.tally import filtered
 from gateway.tap import Tap
 from gateway.upstreams import Upstreams
 from mesh.bus.port import DeliveryFailure, Record
@@ -57,7 +56,6 @@ _MAX_LINKS = 32
 _STAGE_SECONDS = 5.0
 # A copy takes over where the event before it failed; where that fails too, its client is told to send again.
 _TRIES = 2
-_FILTERED = filtered(FilterReason.FILTER_REASON_CONSENT)
 _IdentityKey = tuple[str, str, bool, str]
 AnswerT = TypeVar("AnswerT")
 _log = structlog.get_logger()
@@ -199,7 +197,7 @@ class Pipeline:
             if _permits(owned.submission, decision):
                 allowed.append(Allowed(owned, identity, decision))
             else:
-                _settle_filtered(batch.claimed, owned)
+                settle_filtered(batch.claimed, owned)
         return Decided(batch.claimed, allowed, batch.merges)
 
     async def enrich(self, batch: Decided) -> Enriched:
@@ -350,17 +348,6 @@ def _circumstances(owned: Owned) -> tuple[str, str, str, str, str]:
 
 def _permits(submission: Submission, decision: ConsentDecision) -> bool:
     return not submission.source.purposes.isdisjoint(decision.granted_purposes)
-
-
-def _settle_filtered(claimed: Claimed, owned: Owned) -> None:
-    event, submission = owned
-    claimed.unpublished.append((submission, _FILTERED))
-    submission.outcomes[event.index] = Outcome(
-        event.message_id,
-        Verdict.VERDICT_FILTERED,
-        filter_reason=FilterReason.FILTER_REASON_CONSENT,
-        detail="consent allows none of the purposes that the source collects for",
-    )
 
 
 def _settle_rejected(submission: Submission) -> None:

@@ -184,13 +184,16 @@ class RecordedSpan(Span, ReadableSpan):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
-        """Note an exception, by OpenTelemetry's conventions for exceptions."""
+        """Note an exception, by OpenTelemetry's conventions for exceptions.
+
+        Without what caused it: a driver's own words name hosts and tables, which are logged and leave by no other door.
+        """
         kind = type(exception)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         described: dict[str, AttributeValue] = {
             exception_attributes.EXCEPTION_TYPE: name,
             exception_attributes.EXCEPTION_MESSAGE: str(exception),
-            exception_attributes.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+            exception_attributes.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception, chain=False)),
             exception_attributes.EXCEPTION_ESCAPED: str(escaped),
             **(attributes or {}),
         }

@@ -47,7 +47,7 @@ class Claim:
     Kafka, then every record: events first, refused events after them.
     """
 
-    __slots__ = ("_done", "events", "keys", "lost", "lows", "outcomes", "owed", "requests", "unknown")
+    __slots__ = ("_done", "events", "filtered", "keys", "lost", "lows", "outcomes", "owed", "requests", "unknown")
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
@@ -60,6 +60,8 @@ class Claim:
         """Offsets at or above which its records stand; None until they are handed to Kafka."""
         self.lost: set[bytes] = set()
         """Keys of events that are not published: whoever waits for one may claim it."""
+        self.filtered: set[bytes] = set()
+        """Keys among the lost ones that consent left out: whoever waits for one has the same outcome."""
         self.unknown: list[int] = []
         """Indices of records of which nobody said whether they are stored."""
         self.owed = 0

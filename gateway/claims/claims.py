@@ -14,7 +14,12 @@ from functools import partial
 from hashlib import blake2b
 from typing import Final
 
-from clew.collector.v1.collector_service_pb2 import VERDICT_ACCEPTED, VERDICT_DUPLICATE
+from clew.collector.v1.collector_service_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_DUPLICATE,
+    VERDICT_FILTERED,
+    FilterReason,
+)
 from gateway.batch import Admitted, Allowed, Claimed, Follower, Outcome, Owned, Submission
 from gateway.claims.claim import Claim
 from gateway.claims.counting import count_records
@@ -22,7 +27,7 @@ from gateway.claims.journal import Journal, Released
 from gateway.claims.keys import KEY_BYTES, rejected_key, source_prefix
 from gateway.claims.port import ClaimStore, Held
 from gateway.encode import TOPICS
-from gateway.ledger.tally import DUPLICATE, Cell, add, minute_of, rejected
+from gateway.ledger.tally import DUPLICATE, Cell, add, filtered, minute_of, rejected
 from mesh.bus.port import Bus, DeliveryFailure, Offsets, Record
 from mesh.errors import BusUnavailable, StorageUnavailable
 
@@ -31,6 +36,7 @@ FOLLOW_SECONDS: Final = 1.0
 MAX_REMEMBERED: Final = 400_000
 """Most messages that are under way or not durable yet; more are refused, so that memory is bounded."""
 _ASK_SECONDS: Final = 0.05
+_FILTERED: Final = filtered(FilterReason.FILTER_REASON_CONSENT)
 
 Delivery = asyncio.Future[list[DeliveryFailure]]
 
@@ -181,6 +187,9 @@ class Claims:
         """Give up what was not handed to Kafka; nothing to do for what was."""
         claim = claimed.claim
         if claim.lows is None and not claim.decided:
+            pairs = zip(claimed.events, claim.keys, strict=True)
+            # Before its records are at Kafka an event has no other outcome than that consent left it out.
+            claim.filtered.update(key for (event, request), key in pairs if event.index in request.outcomes)
             self._let_go(claim, claim.keys)
             claim.keys = []
             self._finish(claim)
@@ -204,6 +213,8 @@ class Claims:
                 _refuse(owned)
             elif leader.published(key):
                 _settle_duplicate(claimed, owned)
+            elif key in leader.filtered:
+                settle_filtered(claimed, owned)
             else:
                 again.append(owned)
         if elsewhere:
@@ -302,7 +313,7 @@ class Claims:
             claim.decide()
 
     def _drop(self, claimed: Claimed, kept: list[Allowed]) -> None:
-        """Release the events that a stage has left out; what is kept is in the order of the events."""
+        """Release the events that consent has left out; what is kept is in the order of the events."""
         claim = claimed.claim
         pairs = zip(claimed.events, claim.keys, strict=True)
         keys, dropped = [], []
@@ -315,6 +326,7 @@ class Claims:
         dropped.extend(key for _, key in pairs)
         claim.keys = keys
         claim.requests = [item.owned.submission for item in kept]
+        claim.filtered.update(dropped)
         self._let_go(claim, dropped)
 
     def _reached(self) -> Offsets:
@@ -366,6 +378,18 @@ def _settle_duplicate(claimed: Claimed, owned: Owned) -> None:
         event.message_id, VERDICT_DUPLICATE, detail="an event with this message id is on the topic already"
     )
     claimed.unpublished.append((submission, DUPLICATE))
+
+
+def settle_filtered(claimed: Claimed, owned: Owned) -> None:
+    """Consent allows none of the purposes that the event's source collects for."""
+    event, submission = owned
+    claimed.unpublished.append((submission, _FILTERED))
+    submission.outcomes[event.index] = Outcome(
+        event.message_id,
+        VERDICT_FILTERED,
+        filter_reason=FilterReason.FILTER_REASON_CONSENT,
+        detail="consent allows none of the purposes that the source collects for",
+    )
 
 
 def _refuse(owned: Owned) -> None:

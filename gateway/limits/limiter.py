@@ -227,5 +227,6 @@ class Limiter:
     def _refusals(self, _: CallbackOptions) -> list[Observation]:
         return [
             Observation(number, {"workspace": workspace, "source": name, "cause": cause})
-            for (workspace, name, cause), number in self._refused.items()
+            # A copy: measurements are taken on a thread of their own.
+            for (workspace, name, cause), number in list(self._refused.items())
         ]

@@ -128,6 +128,8 @@ class CallStream:
             task = self._running.get(number)
             if task is not None:
                 task.cancel()
+        elif number in self._running:
+            raise InvalidArgument("a call on a stream needs an id of its own", field="call.id", rule="unique")
         elif len(self._running) >= MOST_RUNNING:
             self._refuse(number, Overloaded(f"more than {MOST_RUNNING} calls run on this stream"))
         else:

@@ -95,6 +95,30 @@ def test_a_discarded_entry_is_gone_and_so_is_a_source_without_any() -> None:
     assert (queue.count, queue.size, queue.flows, bool(queue)) == (0, 0, 0, False)
 
 
+def test_who_leaves_from_the_end_costs_no_walk_over_those_before() -> None:
+    """However many wait, and in whatever order they leave: thousands may be cut off at once."""
+    compared = 0
+
+    class Counted(Entry):
+        """Counts how often it is compared."""
+
+        __hash__ = Entry.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return self is other
+
+    queue = FairQueue[Entry]()
+    entries = [Counted("noisy") for _ in range(1_000)]
+    for entry in entries:
+        queue.push(entry)
+    for entry in reversed(entries):
+        queue.discard(entry)
+    assert (queue.count, queue.flows) == (0, 0)
+    assert compared < len(entries)
+
+
 def test_it_knows_when_sources_share() -> None:
     """A batch of two sources is mixed, and so is one of another source than the batch before."""
     queue: FairQueue[Entry] = FairQueue()

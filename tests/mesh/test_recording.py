@@ -40,11 +40,11 @@ class BreakageError(Exception):
     """What goes wrong in these tests."""
 
 
-def recorded(act: Callable[[Tracer], None]) -> ReadableSpan:
+def recorded(act: Callable[[Tracer], None], most_characters: int = MOST_CHARACTERS) -> ReadableSpan:
     """The span that our recorder hands on when a tracer is used so."""
     exporter = InMemorySpanExporter()
     scope = InstrumentationScope("clew.mesh")
-    recorder = SpanRecorder([SimpleSpanProcessor(exporter)], RESOURCE, scope, most_characters=MOST_CHARACTERS)
+    recorder = SpanRecorder([SimpleSpanProcessor(exporter)], RESOURCE, scope, most_characters=most_characters)
     act(RateLimitedTracer(recorder, RootRate(1)))
     (span,) = exporter.get_finished_spans()
     return span
@@ -160,6 +160,26 @@ def test_times_are_those_of_the_clock() -> None:
     assert span.start_time is not None
     assert span.end_time is not None
     assert 1_700_000_000_000_000_000 < span.start_time <= span.end_time
+
+
+def test_what_caused_an_exception_stays_out_of_its_span() -> None:
+    """A driver's own words name hosts and tables: they are logged, and not sent to where spans go."""
+
+    def use(tracer: Tracer) -> None:
+        span = tracer.start_span("work", Context())
+        try:
+            try:
+                raise ValueError("table secret on host db-7")
+            except ValueError as cause:
+                raise BreakageError("the store is away") from cause
+        except BreakageError as error:
+            span.record_exception(error)
+        span.end()
+
+    (event,) = recorded(use, 4_000).events
+    trace = str((event.attributes or {})["exception.stacktrace"])
+    assert "the store is away" in trace
+    assert "secret" not in trace
 
 
 def test_an_exception_through_a_span_is_recorded_once() -> None:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from clew.enrich.v1 import enrich_service_pb2 as enrich
 from clew.enrich.v1.enrich_service_pb2_grpc import EnrichServiceServicer, add_EnrichServiceServicer_to_server
 from clew.enrich.v1.enrichment_pb2 import Client, Enrichment
+from clew.stream.v1.call_pb2 import Call
 from mesh import deadline, errors
 from mesh.interceptors.client import TracedChannel
 from mesh.server import GrpcServer
@@ -286,6 +287,18 @@ async def test_a_message_that_is_no_call_ends_the_stream(line: Line, message: by
     await stream.write(message)
     assert await stream.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert line.echo.asked == []
+
+
+async def test_an_id_that_is_taken_ends_the_stream(line: Line) -> None:
+    """Two calls of one id could not be told apart, nor counted: the second ends the stream, and the first with it."""
+    gate_for(line.echo, "slow")
+    stream: Any = line.channel._inner.stream_stream(f"/{PATH}")()
+    message = enrich.StreamEnrichEventsRequest(call=Call(id=7), batch=ask("slow")).SerializeToString()
+    await stream.write(message)
+    await stream.write(message)
+    assert await stream.code() == grpc.StatusCode.INVALID_ARGUMENT
+    await eventually(lambda: line.echo.cancelled == ["slow"])
+    assert line.echo.asked == ["slow"]
 
 
 async def test_a_refused_call_leaves_nothing_in_memory(line: Line) -> None:

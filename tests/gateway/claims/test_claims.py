@@ -151,13 +151,17 @@ async def test_copies_that_all_fail_are_refused_and_may_be_sent_again(stage: Sta
 
 
 async def test_a_filtered_event_is_counted_and_decided_anew_when_it_comes_again(stage: Stage) -> None:
-    """It is on no topic: once consent is given the same message may be published."""
+    """It is on no topic: once consent is given the same message may be published.
+
+    Copies under way share the decision.
+    """
     stage.consent.refused = {"p-a"}
-    answers = await asyncio.gather(*(send(stage, track("m-1")) for _ in range(2)))
-    assert answers == [[FILTERED], [FILTERED]]
+    answers = await asyncio.gather(*(send(stage, track("m-1")) for _ in range(5)))
+    assert answers == [[FILTERED]] * 5
+    assert len(stage.consent.script.requests) == 1
     stage.consent.refused = set()
     assert await send(stage, track("m-1")) == [ACCEPTED]
-    assert await ledger(stage) == {RECEIVED: 3, NO_CONSENT: 2, PUBLISHED: 1}
+    assert await ledger(stage) == {RECEIVED: 6, NO_CONSENT: 5, PUBLISHED: 1}
 
 
 async def test_a_refused_event_is_counted_by_its_reason_and_may_be_mended(stage: Stage) -> None:

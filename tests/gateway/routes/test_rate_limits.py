@@ -1,10 +1,12 @@
 """What a source that sends too much is told, over HTTP."""
 
+import gc
 import json
 import time
 
 from opentelemetry.metrics import NoOpMeter
 
+from gateway.decode.types import DecodedRequest
 from gateway.limits.adaptive import Bounds
 from gateway.limits.limiter import Limiter
 from gateway.limits.tarpit import Tarpit
@@ -79,6 +81,24 @@ async def test_a_refusal_comes_late_and_nobody_else_waits() -> None:
         assert time.monotonic() - began >= 0.29
         # The connection is as good as before.
         assert (await noisy.ask(post(batch(1), "X-Write-Key: k1"))).status == 429
+
+
+async def test_what_is_refused_late_keeps_no_event_in_memory() -> None:
+    """While a refusal waits neither the body nor what was decoded from it does."""
+    whole = Whole({"k1": LIMITED}, standing_still(), tarpit=Tarpit(0.2))
+    async with serve(find_direct=whole.router.find_direct) as site, site.client() as client:
+        assert (await client.ask(post(batch(10), "X-Write-Key: k1"))).status == 200
+        gc.collect()
+        before = _decoded()
+        # Ten are left: it is read before it is refused.
+        await client.send(post(batch(15), "X-Write-Key: k1"))
+        await eventually(lambda: whole.tarpit.held)
+        assert _decoded() <= before
+        assert (await client.reply()).status == 429
+
+
+def _decoded() -> int:
+    return sum(isinstance(kept, DecodedRequest) for kept in gc.get_objects())
 
 
 async def test_a_client_that_leaves_before_its_refusal_costs_nothing() -> None:
