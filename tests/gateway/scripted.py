@@ -4,10 +4,11 @@ Each keeps the requests that it saw, and can be held, made slow to answer, or ma
 """
 
 import asyncio
+import gc
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -246,6 +247,12 @@ async def running_stage(
 def trace_of(number: int, *, sampled: bool = True) -> SpanContext:
     """The span of a request, by number."""
     return SpanContext(number, number, is_remote=False, trace_flags=TraceFlags(sampled))
+
+
+def kept_submissions(others: Sequence[Submission] = ()) -> list[Submission]:
+    """The requests that are in memory, besides those that other tests have left there."""
+    found = [kept for kept in gc.get_objects() if isinstance(kept, Submission)]
+    return [kept for kept in found if not any(kept is other for other in others)]
 
 
 def submission(

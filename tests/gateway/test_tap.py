@@ -15,7 +15,6 @@ from clew.collector.v1.collector_service_pb2 import Verdict
 from gateway import tap as module
 from gateway.admin.view import edge_event
 from gateway.admission import Admission
-from gateway.batch import Submission
 from gateway.collect import Arrival, Collector
 from gateway.credentials import Credentials
 from gateway.decode import decode_request
@@ -26,7 +25,7 @@ from gateway.stats import Stats
 from gateway.tap import Tap, Wanted, Watcher
 from mesh.errors import ClewError, Draining, Overloaded, StorageUnavailable
 from mesh.jwt import IssuerVerifiers
-from tests.gateway.scripted import RECEIVED_NS, SOURCE, running_stage
+from tests.gateway.scripted import RECEIVED_NS, SOURCE, kept_submissions, running_stage
 from tests.gateway.scripted import Stage as Stages
 from tests.mesh.rpc import eventually
 
@@ -315,12 +314,14 @@ async def test_a_request_that_began_before_the_watch_is_not_half_shown(door: Doo
 
 async def test_what_waits_keeps_no_request_in_memory(door: Door) -> None:
     """A watcher that does not read holds events, and neither their requests nor the bodies of refused ones."""
+    gc.collect()
+    others = kept_submissions()
     with door.tap.watching(Wanted()) as watcher:
         await door.send(track("m-1"), {"type": "shrug", "properties": {"padding": "x" * 5_000}})
         door.stage.bus.fail_when(lambda _: "the broker is gone")
         await door.send(track("m-2"))
         gc.collect()
-        assert [kept for kept in gc.get_objects() if isinstance(kept, Submission)] == []
+        assert kept_submissions(others) == []
         events = [seen.event for seen in watcher._waiting]
         assert len(events) == 3
         assert [getattr(event, "payload", b"") for event in events] == [b"", b"", b""]
