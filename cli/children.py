@@ -34,6 +34,8 @@ class Child:
     ready: Ready
     restarts: int = 0
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    _log_begins: int = 0
+    """Where in its log the running process's own lines begin."""
 
     @property
     def pid(self) -> int | None:
@@ -46,6 +48,7 @@ class Child:
         It gets a session of its own, so that Ctrl-C reaches only us.
         """
         with self.log.open("ab") as log:
+            self._log_begins = log.tell()
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -76,7 +79,7 @@ class Child:
         reason = (
             f"ended with status {self.process.returncode}" if ended in done else f"does not serve after {seconds:g} s"
         )
-        raise ChildFailed(f"{self.name} {reason}; the end of {self.log}:\n{tail(self.log)}")
+        raise ChildFailed(f"{self.name} {reason}; the end of {self.log}:\n{tail(self.log, begin=self._log_begins)}")
 
     async def stop(self) -> None:
         """SIGTERM, wait for its drain, SIGKILL if it takes too long."""
@@ -129,11 +132,11 @@ async def keep_running(child: Child, say: Callable[[str], None], restarted: Read
             say(f"{child.name}: {failure}".partition("\n")[0])
 
 
-def tail(path: Path, lines: int = 8) -> str:
-    """The last lines of a log."""
+def tail(path: Path, lines: int = 8, *, begin: int = 0) -> str:
+    """The last lines of a log, of those that begin at a byte or after it."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
+            file.seek(max(begin, path.stat().st_size - 8192))
             text = file.read().decode(errors="replace")
     except OSError as error:
         return f"(cannot be read: {error})"

@@ -75,8 +75,11 @@ def _data(data_dir: Path) -> Iterator[Finding]:
     if not data_dir.exists():
         yield Finding("data directory", "note", f"{data_dir} does not exist", "`clew up` makes it")
         return
-    writable = os.access(data_dir, os.W_OK)
-    yield _judge("data directory", str(data_dir), "make it writable for this user", fine=writable)
+    if not data_dir.is_dir():
+        yield Finding("data directory", "bad", f"{data_dir} is no directory", "name another --data-dir")
+        return
+    usable = os.access(data_dir, os.R_OK | os.W_OK | os.X_OK)
+    yield _judge("data directory", str(data_dir), "let this user read, write and enter it", fine=usable)
     free = shutil.disk_usage(data_dir).free >> 20
     yield _judge("free disk", f"{free:,} MiB", "free some space", fine=free > _LEAST_FREE_MIB)
     if layout.secrets.exists():

@@ -11,6 +11,22 @@ class NotRunning(Exception):
     """Raised when no mesh serves from the data directory."""
 
 
+class KafkaAway(NotRunning):
+    """Raised when Kafka takes no connections."""
+
+
+def require_kafka(bootstrap: str) -> None:
+    """Look whether Kafka takes connections, before a client tries for its ten seconds.
+
+    Raises:
+        KafkaAway: It does not; the message says what to do.
+    """
+    from cli.health import kafka_problem  # noqa: PLC0415 - only who reads topics loads it
+
+    if problem := kafka_problem(bootstrap):
+        raise KafkaAway(f"Kafka at {problem}; start it, or name another with --kafka")
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """The content of `endpoints.json`."""
@@ -33,5 +49,7 @@ class Endpoints:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError as error:
             raise NotRunning(f"nothing runs from {data_dir}: start `clew up`, or name another --data-dir") from error
-        except (OSError, ValueError, TypeError) as error:
+        except OSError as error:
+            raise NotRunning(f"{path} cannot be read: {error.strerror}; name another --data-dir") from error
+        except (ValueError, TypeError) as error:
             raise NotRunning(f"{path} cannot be used: {error}; restart `clew up`") from error

@@ -102,7 +102,7 @@ class Layout:
         """
         # Identifiers of people stand in the databases: a directory that we make is its owner's only.
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
+        self.logs.mkdir(mode=0o700, exist_ok=True)
         if self.secrets.exists():
             made = self._read_secrets()
         else:

@@ -45,6 +45,7 @@ class Mesh:
     endpoints: dict[str, object] = field(default_factory=dict)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
     _lock: int | None = None
+    _replaced: set[str] = field(default_factory=set)
 
     async def start(self) -> None:
         """Start everything and write `endpoints.json` once all are SERVING.
@@ -159,7 +160,15 @@ class Mesh:
             env |= {"CLEW_KAFKA": kafka, "CLEW_SOURCES_FILE": str(layout.sources)}
             env |= {"CLEW_DATABASE": self.options.database, "CLEW_SPOOL_MIB": str(self.options.spool_mib)}
             env |= {"CLEW_HTTP_HOST": http[0], "CLEW_HTTP_PORT": str(http[1])}
+        self._say_replaced(env)
         return env
+
+    def _say_replaced(self, env: dict[str, str]) -> None:
+        """Say which of the user's own variables have no effect here."""
+        for variable, value in env.items():
+            if os.environ.get(variable, value) != value and variable not in self._replaced:
+                self._replaced.add(variable)
+                self.say(f"{variable} is set and has no effect: `clew up` uses {value or 'its own'}; see its options")
 
     def _add(self, layout: Layout, name: str, module: str, env: dict[str, str], ready: Ready) -> None:
         self.children[name] = Child(name, module, env, layout.logs / f"{name}.log", ready)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.event_pb2 import EventType
 from clew.identity.v1.profile_changed_pb2 import ProfileChanged
-from cli.endpoints import Endpoints, NotRunning
+from cli.endpoints import Endpoints, NotRunning, require_kafka
 from cli.records import Decoded, as_json, consume, line, name_of
 
 
@@ -60,6 +60,7 @@ def tail(data_dir: Path, wanted: TailFilter, *, limit: int, from_beginning: bool
     try:
         endpoints = Endpoints.read(data_dir)
         shown = 0
+        require_kafka(endpoints.kafka)
         for record in consume(endpoints.kafka, from_beginning=from_beginning, stop=stopped):
             if record is None or not wanted.accepts(record):
                 continue
@@ -68,8 +69,11 @@ def tail(data_dir: Path, wanted: TailFilter, *, limit: int, from_beginning: bool
             shown += 1
             if shown == limit:
                 break
-    except (NotRunning, KafkaException) as error:
+    except NotRunning as error:
         sys.stderr.write(f"clew tail: {error}\n")
+        return 1
+    except KafkaException as error:
+        sys.stderr.write(f"clew tail: Kafka does not answer any more: {error.args[0].str()}\n")
         return 1
     return 0
 

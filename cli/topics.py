@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 
-from cli.endpoints import Endpoints, NotRunning
+from cli.endpoints import Endpoints, KafkaAway, NotRunning, require_kafka
 from mesh.bus.kafka_client import KafkaSettings
 from mesh.settings import SettingsError, read_settings
 from mesh.topics.cluster import ClusterError, TopicAdmin
@@ -116,12 +116,23 @@ class _NoCluster(Exception):
     """Which cluster is meant is not known; the message says what to do."""
 
 
-_FAILURES: Final = (ClusterError, DeclarationError, NotPossible, SettingsError, _NoCluster, OSError, ValueError)
+_FAILURES: Final = (
+    ClusterError,
+    DeclarationError,
+    NotPossible,
+    SettingsError,
+    _NoCluster,
+    KafkaAway,
+    OSError,
+    ValueError,
+)
 
 
 def _look(where: Where) -> tuple[TopicAdmin, Plan]:
     topics = declared_topics(where.file).topics
-    admin = TopicAdmin(_settings(where.kafka or _running(where.data_dir)))
+    kafka = where.kafka or _running(where.data_dir)
+    require_kafka(kafka)
+    admin = TopicAdmin(_settings(kafka))
     return admin, make_plan(topics, admin.observe(topic.name for topic in topics), where.replicas)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.endpoints import Endpoints
+from cli.endpoints import Endpoints, require_kafka
 from cli.topic.reader import Broker
 from cli.topic.schemas import Schemas
 
@@ -23,9 +23,11 @@ class Access:
         """Kafka.
 
         Raises:
-            NotRunning: None is named, and no mesh runs from the data directory.
+            NotRunning: None is named, and no mesh runs from the data directory; or it does not answer.
         """
-        return Broker(self.kafka or Endpoints.read(self.data_dir).kafka, self.kafka_properties)
+        bootstrap = self.kafka or Endpoints.read(self.data_dir).kafka
+        require_kafka(bootstrap)
+        return Broker(bootstrap, self.kafka_properties)
 
     def schemas(self) -> Schemas:
         """The schemas: a named registry's, or the running mesh's gateway's, or those that this program knows.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from mesh.settings import setting
 
@@ -59,6 +59,8 @@ class KafkaSettings:
     def __post_init__(self) -> None:
         if min(self.delivery_seconds, self.queue_records, self.queue_mib, self.close_seconds) <= 0:
             raise ValueError("CLEW_KAFKA_*: seconds, records and MiB must be above zero")
+        if self.properties_file is not None:
+            _check_properties(self.properties_file)
 
 
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
@@ -155,6 +157,21 @@ def read_properties(path: Path) -> dict[str, str]:
             raise ValueError(f"CLEW_KAFKA_PROPERTIES_FILE: line {number} is no NAME=VALUE")
         properties[name.strip()] = value.strip()
     return properties
+
+
+def _check_properties(path: Path) -> None:
+    """Refuse a file that librdkafka would refuse, before anything connects.
+
+    Raises:
+        ValueError: It cannot be read, or names a property or a value that there is not.
+    """
+    try:
+        # A client that is told of no broker connects to none.
+        Producer({**read_properties(path), "bootstrap.servers": ""}, logger=QuietLog())
+    except OSError as error:
+        raise ValueError(f"CLEW_KAFKA_PROPERTIES_FILE: {path}: {error.strerror}; name a file that exists") from error
+    except KafkaException as error:
+        raise ValueError(f"CLEW_KAFKA_PROPERTIES_FILE: {path}: {error.args[0].str()}; mend the file") from error
 
 
 def is_retriable(error: KafkaError) -> bool:

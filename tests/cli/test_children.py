@@ -52,6 +52,18 @@ async def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         await made.process.wait()
 
 
+async def test_a_failure_is_told_without_what_earlier_runs_wrote(child: Child) -> None:
+    """Their faults are mended, maybe; the log keeps them."""
+    child.log.write_text("an old fault\n" * 3)
+    child.env = {"DO": "crash"}
+    await child.start()
+    with pytest.raises(ChildFailed) as caught:
+        await child.wait_ready(10)
+    assert "cannot start: no luck" in str(caught.value)
+    assert "old fault" not in str(caught.value)
+    assert "old fault" in child.log.read_text()
+
+
 async def test_a_child_is_ready_when_it_serves_and_stops_when_told(child: Child) -> None:
     """In a session of its own, so that Ctrl-C reaches only the supervisor."""
     await child.start()

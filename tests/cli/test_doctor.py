@@ -10,6 +10,7 @@ import pytest
 
 from cli import doctor as module
 from cli.doctor import Finding, doctor
+from cli.endpoints import Endpoints, NotRunning
 from cli.health import kafka_problem
 from cli.layout import Layout, write_private
 
@@ -43,6 +44,17 @@ def test_a_data_directory_that_does_not_exist_is_no_fault(tmp_path: Path) -> Non
     """`clew up` makes it."""
     (finding,) = module._data(tmp_path / "none")
     assert (finding.state, finding.advice) == ("note", "`clew up` makes it")
+
+
+def test_a_data_directory_that_is_a_file_is_bad(tmp_path: Path) -> None:
+    """`clew up` could not use it either: another one is to be named."""
+    file = tmp_path / "file"
+    file.touch()
+    (finding,) = module._data(file)
+    assert (finding.state, finding.found) == ("bad", f"{file} is no directory")
+    assert finding.advice == "name another --data-dir"
+    with pytest.raises(NotRunning, match="Not a directory; name another --data-dir"):
+        Endpoints.read(file)
 
 
 def test_secrets_that_others_can_read_are_bad(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ def test_the_first_start_makes_secrets_and_files_that_hold_their_hashes(tmp_path
     assert _mode(layout.data_dir) == 0o700
 
 
+def test_logs_are_their_owners_only_whoever_made_the_directory(tmp_path: Path) -> None:
+    """A directory of the user's own may be open to others; what processes write there is not."""
+    tmp_path.chmod(0o755)
+    Layout(tmp_path).prepare()
+    assert _mode(tmp_path / "logs") == 0o700
+
+
 def test_a_later_start_changes_nothing(tmp_path: Path) -> None:
     """Keys stay good, and what the user edited stays edited."""
     layout = Layout(tmp_path)

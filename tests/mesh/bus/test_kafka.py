@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
 from mesh.bus.embedded import start_embedded
@@ -135,19 +135,33 @@ def test_a_kind_of_line_is_logged_once_with_the_number_left_out(monkeypatch: pyt
     ]
 
 
-async def test_an_unknown_property_is_refused_at_the_start(cluster: MockCluster, tmp_path: Path) -> None:
-    """A typing error in the properties file does not wait for the first event."""
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            "no.such.property=1",
+            r'kafka\.properties: No such configuration property: "no\.such\.property"; mend the file',
+        ),
+        ("security.protocol=tls", r"kafka\.properties: .*security\.protocol.*; mend the file"),
+        (None, r"kafka\.properties: No such file or directory; name a file that exists"),
+    ],
+)
+def test_a_properties_file_of_no_use_is_refused_with_the_settings(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
+    """A typing error does not wait for the first event, nor for Kafka; it is told as every bad setting is."""
     file = tmp_path / "kafka.properties"
-    file.write_text("no.such.property=1\n")
-
-    with pytest.raises(KafkaException, match=r"no\.such\.property"):
-        KafkaBus(KafkaSettings(cluster.bootstrap, properties_file=file))
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match=f"CLEW_KAFKA_PROPERTIES_FILE: .*{problem}"):
+        read_settings(KafkaSettings, {"CLEW_KAFKA": "h:1", "CLEW_KAFKA_PROPERTIES_FILE": str(file)})
 
 
 def test_properties_add_and_override_but_not_what_the_promise_rests_on(tmp_path: Path) -> None:
     """Comments and blank lines are left out, values may hold `=`; durability stays ours."""
     file = tmp_path / "kafka.properties"
-    file.write_text("# TLS\n\nsecurity.protocol = SASL_SSL\nsasl.password=a=b,c\nlinger.ms=7\nacks=0\n")
+    sasl = "security.protocol = SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=u\nsasl.password=a=b,c\n"
+    file.write_text(f"# TLS\n\n{sasl}linger.ms=7\nacks=0\n")
 
     config = producer_config(KafkaSettings("host:1", properties_file=file))
 

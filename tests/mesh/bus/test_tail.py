@@ -153,8 +153,9 @@ async def test_a_failure_says_whether_the_record_may_be_stored_all_the_same(brok
 def test_a_reader_connects_as_the_properties_say_and_keeps_its_own_promises(tmp_path: Path) -> None:
     """TLS and SASL come from the file; a producer's properties and another group do not."""
     file = tmp_path / "kafka.properties"
-    file.write_text("security.protocol=SSL\nssl.ca.location=/x\nlinger.ms=5\ngroup.id=theirs\nisolation.level=none\n")
+    lines = ("security.protocol=SSL", "ssl.ca.location=probe", "linger.ms=5", "group.id=theirs")
+    file.write_text("\n".join((*lines, "isolation.level=read_committed")))
     config = consumer_config(KafkaSettings("h:1", properties_file=file))
-    assert (config["security.protocol"], config["ssl.ca.location"]) == ("SSL", "/x")
+    assert (config["security.protocol"], config["ssl.ca.location"]) == ("SSL", "probe")
     assert "linger.ms" not in config
     assert (config["group.id"], config["isolation.level"]) == ("clew-tail", "read_uncommitted")
