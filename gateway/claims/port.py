@@ -94,6 +94,10 @@ class ClaimStore(Protocol):
         """
         ...
 
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """As `claim`, and nothing is claimed: whoever may give up before it claims asks so."""
+        ...
+
     async def apply(self, changes: Changes) -> None:
         """Make changes durable, all or none.
 

@@ -99,6 +99,11 @@ class PostgresClaims:
                 held[key] = Held.ELSEWHERE
         return held
 
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """Look the keys up; see `ClaimStore`."""
+        rows = await self._database.fetch(sql.LOOK, self.owner, keys, int(self._now()))
+        return {key: Held.PUBLISHED if owner is None else Held.ELSEWHERE for key, owner in rows}
+
     async def apply(self, changes: Changes) -> None:
         """Write changes in one statement, unless they were before; see `ClaimStore`.
 
@@ -201,10 +206,15 @@ class PostgresClaims:
 
 
 async def _whole(ask: Awaitable[T]) -> T:
-    """Let a statement end although nobody waits any more: a claim must not appear after it was released."""
+    """Let a statement end although nobody waits any more: a claim must not appear after it was released.
+
+    However often it is cancelled: a batch is when its clients leave, and again when its time is over.
+    """
     asked = asyncio.ensure_future(ask)
     try:
         return await asyncio.shield(asked)
     except asyncio.CancelledError:
-        await asyncio.wait((asked,))
+        while not asked.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((asked,))
         raise

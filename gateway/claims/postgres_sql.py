@@ -26,6 +26,11 @@ FROM given LEFT JOIN gateway_messages AS m ON m.key = given.key
 WHERE NOT EXISTS (SELECT FROM fresh WHERE fresh.key = given.key)
 """  # noqa: S608 - made of constants
 
+LOOK: Final = """
+SELECT key, owner FROM gateway_messages
+WHERE key = ANY($2::bytea[]) AND (owner <> $1 OR owner IS NULL AND expires > $3)
+"""
+
 APPLY: Final = """
 WITH alive AS (UPDATE gateways SET applied = $11 WHERE owner = $1 AND NOT dead AND applied < $11 RETURNING owner),
 published AS (

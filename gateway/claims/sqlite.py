@@ -86,6 +86,10 @@ class SqliteClaims:
 
     async def claim(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
         """Look the keys up; see `ClaimStore`. Whoever asks keeps what is in flight itself."""
+        return await self.look(keys)
+
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """Look the keys up; see `ClaimStore`."""
         now = int(self._now())
         # Not every question is one to the file: a closed one must not be taken for one that knows nothing.
         self._database.read()
@@ -161,7 +165,7 @@ class SqliteClaims:
         """Add what is missing; see `ClaimStore`."""
         now = int(self._now())
         given = {one.key: one for one in found}
-        known = await self.claim(list(given))
+        known = await self.look(list(given))
         news = [one for key, one in given.items() if key not in known]
         tally: Tally = {}
         for one in news:

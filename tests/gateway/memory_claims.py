@@ -20,6 +20,10 @@ class MemoryClaims:
         """What was published is held."""
         return {key: Held.PUBLISHED for key in keys if key in self._published}
 
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """As `claim`."""
+        return await self.claim(keys)
+
     async def apply(self, changes: Changes) -> None:
         """Remember what was published."""
         self._published.update(changes.published)

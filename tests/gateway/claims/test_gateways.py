@@ -1,9 +1,11 @@
 """Several gateways on one PostgreSQL: a message is one gateway's at a time, and a dead one's claims are settled."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
+import asyncpg
 import pytest
 
 from gateway.claims.errors import LeaseLost
@@ -14,8 +16,8 @@ from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
 from mesh.bus.memory import MemoryBus
 from mesh.bus.port import Offsets
 from mesh.errors import BusUnavailable, StorageUnavailable
-from tests.gateway.claims.stores import expire
-from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, send, track
+from tests.gateway.claims.stores import expire, until_waiting
+from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, request, send, track
 from tests.gateway.claims.test_store import ALL, LOWS, begin, cell, changes, keys, tally
 from tests.gateway.scripted import Stage, running_stage
 from tests.mesh.rpc import eventually
@@ -82,6 +84,75 @@ async def test_a_copy_takes_over_what_another_gateway_released(pair: tuple[Stage
     assert isinstance((await asyncio.gather(held, return_exceptions=True))[0], StorageUnavailable)
     assert await copy == [ACCEPTED]
     assert second.published() == ["m-1"]
+
+
+async def test_a_copy_whose_client_leaves_keeps_nothing(
+    pair: tuple[Stage, Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves while the store is asked, after the other gateway gave the message up: whoever sends it next publishes it, wherever."""
+    first, second = pair
+    first.consent.script.gate.clear()
+    held = asyncio.create_task(send(first, track("m-1")))
+    await eventually(lambda: first.consent.script.requests)
+    look = store_of(second).look
+
+    async def leaving(asked: Sequence[bytes]) -> Mapping[bytes, Held]:
+        if not await look(asked):
+            asyncio.get_running_loop().call_soon(copy.cancel)
+        return await look(asked)
+
+    monkeypatch.setattr(store_of(second), "look", leaving)
+    copy = asyncio.create_task(send(second, track("m-1")))
+    first.consent.script.error = StorageUnavailable()
+    first.consent.script.gate.set()
+    await asyncio.gather(held, copy, return_exceptions=True)
+    assert copy.cancelled()
+    first.consent.script.error = None
+    await eventually(lambda: second.claims.settled and not second.claims.journal.pending)
+    assert await send(first, track("m-1")) == [ACCEPTED]
+
+
+async def test_a_copy_that_is_out_of_tries_keeps_nothing(
+    pair: tuple[Stage, Stage], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gateway gave the message up, took it again before the copy could, and gave it up again."""
+    first, second = pair
+    (message,) = keys(1, first=1)
+    other = await PostgresClaims.open(postgres_url, Limits())
+    await other.renew({}, "memory")
+    await other.claim([message])
+    look, looks = store_of(second).look, itertools.count()
+
+    async def meddling(asked: Sequence[bytes]) -> Mapping[bytes, Held]:
+        await other.apply(changes(released=[message]))
+        found = await look(asked)
+        if next(looks) == 0:
+            await other.claim([message])
+        return found
+
+    monkeypatch.setattr(store_of(second), "look", meddling)
+    assert isinstance(await refused(second, track("m-1")), BusUnavailable)
+    assert next(looks) == 2
+    assert await send(first, track("m-1")) == [ACCEPTED]
+    await other.close(settled=True)
+
+
+async def test_a_claim_that_is_cancelled_twice_leaves_nothing(pair: tuple[Stage, Stage], postgres_url: str) -> None:
+    """Its client leaves, then its time is over, and only then the statement gets the lock that it waits for."""
+    first, second = pair
+    (message,) = keys(1, first=1)
+    blocker = await asyncpg.connect(postgres_url)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("INSERT INTO gateway_messages (key, owner, expires) VALUES ($1, 'x', 9999999999)", message)
+    sent = asyncio.create_task(first.pipeline.submit(request(track("m-1"), seconds=1.0)))
+    await until_waiting(blocker)
+    sent.cancel()
+    await asyncio.sleep(1.2)
+    await transaction.rollback()
+    await blocker.close()
+    await eventually(lambda: first.claims.settled and not first.claims.journal.pending)
+    assert await send(second, track("m-1")) == [ACCEPTED]
 
 
 async def test_what_a_dead_gateway_published_and_claimed_is_settled_by_another(pair: tuple[Stage, Stage]) -> None:

@@ -71,6 +71,18 @@ async def test_a_message_is_claimed_until_it_is_published_and_published_from_the
         assert await store.claim(keys(4)) == {key(0): Held.PUBLISHED, key(1): Held.PUBLISHED}
 
 
+async def test_a_look_tells_what_is_published_and_claims_nothing(shelf: Shelf, clock: Clock) -> None:
+    """What it finds free is so for everybody, and what has left the window is free."""
+    async with opened(shelf, clock, Limits(window_hours=30.0)) as store:
+        await begin(store)
+        await publish(store, keys(2))
+        assert await store.look(keys(4)) == dict.fromkeys(keys(2), Held.PUBLISHED)
+        if store.keeps_claims:
+            assert await rows(store) == 2
+        clock.seconds += 30 * HOUR
+        assert await store.look(keys(4)) == {}
+
+
 async def test_many_keys_are_one_question(shelf: Shelf, clock: Clock) -> None:
     """The largest batch there is, the last of its keys included; none at all is fine too."""
     async with opened(shelf, clock) as store:
