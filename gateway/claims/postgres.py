@@ -132,7 +132,8 @@ class PostgresClaims:
     async def renew(self, lows: Offsets, cluster: str) -> None:
         """Say that this gateway lives; see `ClaimStore`."""
         if not self._entered:
-            await self.forget(cluster)
+            # A gateway of this name is not settled: only another cluster matters.
+            await self.forget(cluster, "")
         began = time.monotonic()
         statement = sql.RENEW if self._entered else sql.ENTER
         lease = (self.owner, self._lease_seconds, cluster, offsets_to_json(lows))
@@ -160,11 +161,14 @@ class PostgresClaims:
         rows = await self._database.fetch(sql.UNFINISHED, self.owner, GRACE_SECONDS)
         return [Unfinished(owner, cluster, offsets_from_json(lows)) for owner, cluster, lows in rows]
 
-    async def forget(self, cluster: str) -> None:
-        """Forget all messages if they were on another cluster; see `ClaimStore`."""
-        rows = await self._database.fetch(sql.CLUSTER, cluster)
-        if rows and rows[0]["changed"]:
-            await self._database.fetch(sql.FORGET_ALL)
+    async def forget(self, cluster: str, owner: str) -> None:
+        """Forget all messages in small steps; see `ClaimStore`.
+
+        The cluster is noted with the last step: whoever comes after a crash goes on.
+        """
+        after: bytes | None = b""
+        while after is not None:
+            after = await self._forget_after(after, cluster, owner)
 
     async def recover(self, owner: str, found: Iterable[Found]) -> int:
         """Account for records; see `ClaimStore`."""
@@ -197,6 +201,20 @@ class PostgresClaims:
     def _lost(self) -> LeaseLost:
         self._valid_until = 0.0
         return LeaseLost("other gateways took this one for dead; send the same events again")
+
+    async def _forget_after(self, after: bytes, cluster: str, owner: str) -> bytes | None:
+        """Forget the next messages by key; the last of them, or None when nothing is left to be forgotten.
+
+        Gateways take turns, each asking anew: once one of them is done and publishes, no other goes on.
+        """
+        async with self._database.transaction() as connection:
+            gone = await connection.fetchval(sql.OTHER_CLUSTER, cluster)
+            if not gone and not await connection.fetch(sql.UNSETTLED, owner, cluster):
+                return None
+            last: bytes | None = await connection.fetchval(sql.FORGET_AFTER, after, _STEP)
+            if last is None:
+                await connection.execute(sql.NOTE_CLUSTER, cluster)
+            return last
 
     async def _forget_step(self, expired: int, limit: int) -> int:
         async with self._database.connection() as connection:

@@ -99,13 +99,26 @@ WITH released AS (DELETE FROM gateway_messages WHERE owner = $1)
 DELETE FROM gateways WHERE owner = $1
 """
 
-CLUSTER: Final = """
-INSERT INTO gateway_cluster AS c (one, cluster) VALUES (1, $1)
-ON CONFLICT (one) DO UPDATE SET cluster = excluded.cluster WHERE c.cluster <> excluded.cluster
-RETURNING xmax <> 0 AS changed
+# Takes the row's lock, and changes nothing: whoever forgets holds it for a step.
+OTHER_CLUSTER: Final = """
+INSERT INTO gateway_cluster AS c (one, cluster) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET cluster = c.cluster
+RETURNING cluster <> $1 AS other
 """
 
-FORGET_ALL: Final = "DELETE FROM gateway_messages WHERE owner IS NULL"
+# The lock keeps it from being settled, after which others publish, before the step is done.
+UNSETTLED: Final = "SELECT owner FROM gateways WHERE owner = $1 AND cluster = $2 FOR KEY SHARE"
+
+FORGET_AFTER: Final = """
+WITH forgotten AS (
+    DELETE FROM gateway_messages WHERE key IN (
+        SELECT key FROM gateway_messages WHERE owner IS NULL AND key > $1 ORDER BY key LIMIT $2 FOR UPDATE
+    )
+    RETURNING key
+)
+SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
+"""
+
+NOTE_CLUSTER: Final = "UPDATE gateway_cluster SET cluster = $1"
 
 FORGET_OLDEST: Final = """
 DELETE FROM gateway_messages WHERE key IN (

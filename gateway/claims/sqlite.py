@@ -149,7 +149,7 @@ class SqliteClaims:
         ((owner, cluster, lows),) = self._database.fetch_all("SELECT owner, cluster, lows FROM position")
         return [Unfinished(owner, cluster, None if lows is None else offsets_from_json(lows))]
 
-    async def forget(self, cluster: str) -> None:
+    async def forget(self, cluster: str, owner: str) -> None:  # noqa: ARG002 - there is only one
         """Forget all messages; see `ClaimStore`."""
 
         def run(connection: sqlite3.Connection) -> None:

@@ -42,7 +42,7 @@ class MemoryClaims:
         """Nobody came before."""
         return []
 
-    async def forget(self, cluster: str) -> None:  # noqa: ARG002 - the port's signature
+    async def forget(self, cluster: str, owner: str) -> None:  # noqa: ARG002 - the port's signature
         """Forget all messages."""
         self._published.clear()
 

@@ -197,9 +197,29 @@ async def test_another_cluster_has_none_of_the_messages(shelf: Shelf, clock: Clo
         await begin(store)
         await store.claim(keys(2))
         await store.apply(changes(published=keys(2), tally=tally((cell(), 2))))
-        await store.forget("c-2")
+        await store.forget("c-2", store.owner)
         assert await store.claim(keys(2)) == {}
         assert (await store.ledger(ALL))[cell(minute=0)] == 2
+
+
+async def test_a_topic_made_anew_on_the_same_cluster_has_none_of_the_messages(shelf: Shelf, clock: Clock) -> None:
+    """Nor is one known after a crash in between: the ended gateway is not settled, and it is done again."""
+    store = await shelf.open(clock)
+    await begin(store)
+    await store.claim(keys(2))
+    await store.apply(changes(published=keys(2), tally=tally((cell(), 2))))
+    await shelf.crash(store)
+    between = await shelf.open(clock)
+    (unfinished,) = await between.unfinished()
+    await between.forget("c-1", unfinished.owner)
+    await shelf.crash(between)
+    async with opened(shelf, clock) as again:
+        for unfinished in await again.unfinished():
+            await again.forget("c-1", unfinished.owner)
+            await again.settle(unfinished.owner)
+        await begin(again)
+        assert await again.look(keys(2)) == {}
+        assert (await again.ledger(ALL))[cell(minute=0)] == 2
 
 
 async def test_old_messages_and_counts_go_in_small_steps(shelf: Shelf, clock: Clock) -> None:
