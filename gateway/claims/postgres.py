@@ -122,7 +122,7 @@ class PostgresClaims:
             list(changes.tally.values()),
             changes.number,
         )
-        if not rows:
+        if not rows and not await self._database.fetch(sql.APPLIED, self.owner, changes.number):
             raise self._lost()
 
     def may_publish(self) -> bool:

@@ -31,6 +31,8 @@ SELECT key, owner FROM gateway_messages
 WHERE key = ANY($2::bytea[]) AND (owner <> $1 OR owner IS NULL AND expires > $3)
 """
 
+# Returns a row when it has written the group. It may have waited for whoever marks the gateway dead, or for the same
+# group's first try: about the gateway its snapshot then tells what was before. So another statement asks (APPLIED).
 APPLY: Final = """
 WITH alive AS (UPDATE gateways SET applied = $11 WHERE owner = $1 AND NOT dead AND applied < $11 RETURNING owner),
 published AS (
@@ -49,8 +51,10 @@ counted AS (
     ORDER BY c.minute, c.workspace, c.source, c.outcome
     ON CONFLICT (minute, workspace, source, outcome) DO UPDATE SET count = l.count + excluded.count
 )
-SELECT applied FROM gateways WHERE owner = $1 AND NOT dead
+SELECT owner FROM alive
 """
+
+APPLIED: Final = "SELECT owner FROM gateways WHERE owner = $1 AND NOT dead AND applied >= $2"
 
 ENTER: Final = """
 INSERT INTO gateways (owner, lease_until, cluster, lows) VALUES ($1, now() + $2 * interval '1 second', $3, $4)

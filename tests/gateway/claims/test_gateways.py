@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
-from gateway.claims import postgres
+from gateway.claims import postgres, postgres_sql
 from gateway.claims.errors import LeaseLost
 from gateway.claims.limits import Limits
 from gateway.claims.port import Held
@@ -338,6 +338,43 @@ async def test_gateways_that_count_at_the_same_time_lose_and_double_nothing(post
     assert (counts[cell(minute=0)], counts[cell(source="app", minute=0)]) == (60, 120)
     for store in stores:
         await store.close(settled=True)
+
+
+async def test_a_group_that_met_the_death_of_its_gateway_is_not_written(postgres_url: str) -> None:
+    """It waits while another gateway marks this one dead, and says so: nobody is answered as if it were counted."""
+    store = await PostgresClaims.open(postgres_url, Limits())
+    await begin(store)
+    await expire(store)
+    other = await asyncpg.connect(postgres_url)
+    transaction = other.transaction()
+    await transaction.start()
+    assert len(await other.fetch(postgres_sql.UNFINISHED, "other", 1.0)) == 1
+    applying = asyncio.create_task(store.apply(changes(tally=tally((cell(), 1)))))
+    await until_waiting(other)
+    await transaction.commit()
+    with pytest.raises(LeaseLost):
+        await applying
+    assert await store.ledger(ALL) == {}
+    await other.close()
+    await store.close(settled=False)
+
+
+async def test_a_group_that_met_its_own_first_try_is_written_once(postgres_url: str) -> None:
+    """The connection broke while the statement waited: it goes on in the database, and the second try finds it done."""
+    store = await PostgresClaims.open(postgres_url, Limits())
+    await begin(store)
+    group = changes(tally=tally((cell(), 1)))
+    first = await asyncpg.connect(postgres_url)
+    transaction = first.transaction()
+    await transaction.start()
+    await first.execute("UPDATE gateways SET applied = $2 WHERE owner = $1", store.owner, group.number)
+    again = asyncio.create_task(store.apply(group))
+    await until_waiting(first)
+    await transaction.commit()
+    await again
+    assert await store.ledger(ALL) == {}
+    await first.close()
+    await store.close(settled=True)
 
 
 async def test_a_group_that_is_written_again_counts_once(postgres_url: str) -> None:
