@@ -57,6 +57,8 @@ class SqliteClaims:
         self._staging = Staging(staged)
         self._prefixes = Prefixes(empty=not database.fetch_all("SELECT size FROM position")[0][0])
         self._number = 0
+        # Up to which row what was added is in the table; the next group takes those rows out.
+        self._moved = 0
         # Ranges move one group at a time.
         self._applying = asyncio.Lock()
         for number, keys, expires in database.fetch_all("SELECT number, keys, expires FROM added ORDER BY number"):
@@ -100,15 +102,17 @@ class SqliteClaims:
         return dict.fromkeys(known, Held.PUBLISHED)
 
     async def apply(self, changes: Changes) -> None:
-        """Write changes in one transaction; see `ClaimStore`."""
+        """Write changes in one transaction and no other: a group that fails is not written; see `ClaimStore`."""
         keys = changes.published + changes.rejected
         now = int(self._now())
         expires = self._limits.expiry(now)
         async with self._applying:
             moves = self._staging.next_moves(len(keys))
-            number = self._number + 1
+            number, moved = self._number + 1, self._moved
 
             def run(connection: sqlite3.Connection) -> dict[int, list[bytes]]:
+                if moved:
+                    rows.forget_appended(connection, moved)
                 if keys:
                     rows.append(connection, number, keys, expires)
                 rows.add_counts(connection, changes.tally)
@@ -122,12 +126,10 @@ class SqliteClaims:
                     self._prefixes.replace(move.number, ranges[move.number])
                 else:
                     self._prefixes.add(move.number, move.keys)
-            done = self._staging.moved(moves)
+            self._moved = self._staging.moved(moves)
             if keys:
                 self._number = number
                 self._staging.add(number, keys, expires)
-            if done:
-                await self._database.write(lambda connection: rows.forget_appended(connection, done))
 
     def may_publish(self) -> bool:
         """Nobody else decides about this gateway's claims."""
