@@ -339,7 +339,8 @@ class Claims:
         again: list[Owned] = []
         while followers and time.monotonic() < until:
             await asyncio.sleep(_ASK_SECONDS)
-            held = await self.store.claim([follower.key for follower in followers])
+            # Only looked at: nobody would give back what was claimed here by a batch that is cancelled or out of tries.
+            held = await self.store.look([follower.key for follower in followers])
             waiting: list[Follower] = []
             for follower in followers:
                 match held.get(follower.key):
@@ -348,7 +349,7 @@ class Claims:
                     case Held.PUBLISHED:
                         _settle_duplicate(claimed, follower.owned)
                     case None:
-                        # It is ours in the store now, where the next try finds it so.
+                        # Nobody's now: whoever tries again claims it.
                         again.append(follower.owned)
             followers = waiting
         for follower in followers:

@@ -94,6 +94,10 @@ class ClaimStore(Protocol):
         """
         ...
 
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """As `claim`, and nothing is claimed: whoever may give up before it claims asks so."""
+        ...
+
     async def apply(self, changes: Changes) -> None:
         """Make changes durable, all or none.
 
@@ -127,10 +131,12 @@ class ClaimStore(Protocol):
         """
         ...
 
-    async def forget(self, cluster: str) -> None:
-        """Forget all messages, but no count: the topics that they were on are gone; `cluster` is the one that is there.
+    async def forget(self, cluster: str, owner: str) -> None:
+        """Forget all messages, but no count: the topics that an ended gateway wrote to are gone.
 
-        A shared store does so once for a cluster: others may have gone on writing to the new topics.
+        What is there instead is on `cluster`, where others may have gone on writing: a shared store forgets once for
+        another cluster, and for topics made anew on the same one until the ended gateway is settled. What was stopped
+        in the middle is done by the next call.
         """
         ...
 

@@ -99,6 +99,11 @@ class PostgresClaims:
                 held[key] = Held.ELSEWHERE
         return held
 
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """Look the keys up; see `ClaimStore`."""
+        rows = await self._database.fetch(sql.LOOK, self.owner, keys, int(self._now()))
+        return {key: Held.PUBLISHED if owner is None else Held.ELSEWHERE for key, owner in rows}
+
     async def apply(self, changes: Changes) -> None:
         """Write changes in one statement, unless they were before; see `ClaimStore`.
 
@@ -117,7 +122,7 @@ class PostgresClaims:
             list(changes.tally.values()),
             changes.number,
         )
-        if not rows:
+        if not rows and not await self._database.fetch(sql.APPLIED, self.owner, changes.number):
             raise self._lost()
 
     def may_publish(self) -> bool:
@@ -127,7 +132,8 @@ class PostgresClaims:
     async def renew(self, lows: Offsets, cluster: str) -> None:
         """Say that this gateway lives; see `ClaimStore`."""
         if not self._entered:
-            await self.forget(cluster)
+            # A gateway of this name is not settled: only another cluster matters.
+            await self.forget(cluster, "")
         began = time.monotonic()
         statement = sql.RENEW if self._entered else sql.ENTER
         lease = (self.owner, self._lease_seconds, cluster, offsets_to_json(lows))
@@ -155,11 +161,14 @@ class PostgresClaims:
         rows = await self._database.fetch(sql.UNFINISHED, self.owner, GRACE_SECONDS)
         return [Unfinished(owner, cluster, offsets_from_json(lows)) for owner, cluster, lows in rows]
 
-    async def forget(self, cluster: str) -> None:
-        """Forget all messages if they were on another cluster; see `ClaimStore`."""
-        rows = await self._database.fetch(sql.CLUSTER, cluster)
-        if rows and rows[0]["changed"]:
-            await self._database.fetch(sql.FORGET_ALL)
+    async def forget(self, cluster: str, owner: str) -> None:
+        """Forget all messages in small steps; see `ClaimStore`.
+
+        The cluster is noted with the last step: whoever comes after a crash goes on.
+        """
+        after: bytes | None = b""
+        while after is not None:
+            after = await self._forget_after(after, cluster, owner)
 
     async def recover(self, owner: str, found: Iterable[Found]) -> int:
         """Account for records; see `ClaimStore`."""
@@ -193,6 +202,20 @@ class PostgresClaims:
         self._valid_until = 0.0
         return LeaseLost("other gateways took this one for dead; send the same events again")
 
+    async def _forget_after(self, after: bytes, cluster: str, owner: str) -> bytes | None:
+        """Forget the next messages by key; the last of them, or None when nothing is left to be forgotten.
+
+        Gateways take turns, each asking anew: once one of them is done and publishes, no other goes on.
+        """
+        async with self._database.transaction() as connection:
+            gone = await connection.fetchval(sql.OTHER_CLUSTER, cluster)
+            if not gone and not await connection.fetch(sql.UNSETTLED, owner, cluster):
+                return None
+            last: bytes | None = await connection.fetchval(sql.FORGET_AFTER, after, _STEP)
+            if last is None:
+                await connection.execute(sql.NOTE_CLUSTER, cluster)
+            return last
+
     async def _forget_step(self, expired: int, limit: int) -> int:
         async with self._database.connection() as connection:
             done = await connection.execute(sql.FORGET_OLDEST, expired, limit)
@@ -201,10 +224,15 @@ class PostgresClaims:
 
 
 async def _whole(ask: Awaitable[T]) -> T:
-    """Let a statement end although nobody waits any more: a claim must not appear after it was released."""
+    """Let a statement end although nobody waits any more: a claim must not appear after it was released.
+
+    However often it is cancelled: a batch is when its clients leave, and again when its time is over.
+    """
     asked = asyncio.ensure_future(ask)
     try:
         return await asyncio.shield(asked)
     except asyncio.CancelledError:
-        await asyncio.wait((asked,))
+        while not asked.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((asked,))
         raise

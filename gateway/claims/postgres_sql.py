@@ -26,6 +26,13 @@ FROM given LEFT JOIN gateway_messages AS m ON m.key = given.key
 WHERE NOT EXISTS (SELECT FROM fresh WHERE fresh.key = given.key)
 """  # noqa: S608 - made of constants
 
+LOOK: Final = """
+SELECT key, owner FROM gateway_messages
+WHERE key = ANY($2::bytea[]) AND (owner <> $1 OR owner IS NULL AND expires > $3)
+"""
+
+# Returns a row when it has written the group. It may have waited for whoever marks the gateway dead, or for the same
+# group's first try: about the gateway its snapshot then tells what was before. So another statement asks (APPLIED).
 APPLY: Final = """
 WITH alive AS (UPDATE gateways SET applied = $11 WHERE owner = $1 AND NOT dead AND applied < $11 RETURNING owner),
 published AS (
@@ -44,8 +51,10 @@ counted AS (
     ORDER BY c.minute, c.workspace, c.source, c.outcome
     ON CONFLICT (minute, workspace, source, outcome) DO UPDATE SET count = l.count + excluded.count
 )
-SELECT applied FROM gateways WHERE owner = $1 AND NOT dead
+SELECT owner FROM alive
 """
+
+APPLIED: Final = "SELECT owner FROM gateways WHERE owner = $1 AND NOT dead AND applied >= $2"
 
 ENTER: Final = """
 INSERT INTO gateways (owner, lease_until, cluster, lows) VALUES ($1, now() + $2 * interval '1 second', $3, $4)
@@ -94,13 +103,26 @@ WITH released AS (DELETE FROM gateway_messages WHERE owner = $1)
 DELETE FROM gateways WHERE owner = $1
 """
 
-CLUSTER: Final = """
-INSERT INTO gateway_cluster AS c (one, cluster) VALUES (1, $1)
-ON CONFLICT (one) DO UPDATE SET cluster = excluded.cluster WHERE c.cluster <> excluded.cluster
-RETURNING xmax <> 0 AS changed
+# Takes the row's lock, and changes nothing: whoever forgets holds it for a step.
+OTHER_CLUSTER: Final = """
+INSERT INTO gateway_cluster AS c (one, cluster) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET cluster = c.cluster
+RETURNING cluster <> $1 AS other
 """
 
-FORGET_ALL: Final = "DELETE FROM gateway_messages WHERE owner IS NULL"
+# The lock keeps it from being settled, after which others publish, before the step is done.
+UNSETTLED: Final = "SELECT owner FROM gateways WHERE owner = $1 AND cluster = $2 FOR KEY SHARE"
+
+FORGET_AFTER: Final = """
+WITH forgotten AS (
+    DELETE FROM gateway_messages WHERE key IN (
+        SELECT key FROM gateway_messages WHERE owner IS NULL AND key > $1 ORDER BY key LIMIT $2 FOR UPDATE
+    )
+    RETURNING key
+)
+SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
+"""
+
+NOTE_CLUSTER: Final = "UPDATE gateway_cluster SET cluster = $1"
 
 FORGET_OLDEST: Final = """
 DELETE FROM gateway_messages WHERE key IN (

@@ -160,7 +160,7 @@ class Recovery:
                 cluster=ends.cluster,
                 before=unfinished.cluster,
             )
-            await self._store.forget(ends.cluster)
+            await self._store.forget(ends.cluster, unfinished.owner)
             return
         read = found = 0
         async for records in self._tail.read(lows, ends.offsets):

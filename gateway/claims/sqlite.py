@@ -57,6 +57,8 @@ class SqliteClaims:
         self._staging = Staging(staged)
         self._prefixes = Prefixes(empty=not database.fetch_all("SELECT size FROM position")[0][0])
         self._number = 0
+        # Up to which row what was added is in the table; the next group takes those rows out.
+        self._moved = 0
         # Ranges move one group at a time.
         self._applying = asyncio.Lock()
         for number, keys, expires in database.fetch_all("SELECT number, keys, expires FROM added ORDER BY number"):
@@ -86,6 +88,10 @@ class SqliteClaims:
 
     async def claim(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
         """Look the keys up; see `ClaimStore`. Whoever asks keeps what is in flight itself."""
+        return await self.look(keys)
+
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """Look the keys up; see `ClaimStore`."""
         now = int(self._now())
         # Not every question is one to the file: a closed one must not be taken for one that knows nothing.
         self._database.read()
@@ -96,15 +102,17 @@ class SqliteClaims:
         return dict.fromkeys(known, Held.PUBLISHED)
 
     async def apply(self, changes: Changes) -> None:
-        """Write changes in one transaction; see `ClaimStore`."""
+        """Write changes in one transaction and no other: a group that fails is not written; see `ClaimStore`."""
         keys = changes.published + changes.rejected
         now = int(self._now())
         expires = self._limits.expiry(now)
         async with self._applying:
             moves = self._staging.next_moves(len(keys))
-            number = self._number + 1
+            number, moved = self._number + 1, self._moved
 
             def run(connection: sqlite3.Connection) -> dict[int, list[bytes]]:
+                if moved:
+                    rows.forget_appended(connection, moved)
                 if keys:
                     rows.append(connection, number, keys, expires)
                 rows.add_counts(connection, changes.tally)
@@ -118,12 +126,10 @@ class SqliteClaims:
                     self._prefixes.replace(move.number, ranges[move.number])
                 else:
                     self._prefixes.add(move.number, move.keys)
-            done = self._staging.moved(moves)
+            self._moved = self._staging.moved(moves)
             if keys:
                 self._number = number
                 self._staging.add(number, keys, expires)
-            if done:
-                await self._database.write(lambda connection: rows.forget_appended(connection, done))
 
     def may_publish(self) -> bool:
         """Nobody else decides about this gateway's claims."""
@@ -145,7 +151,7 @@ class SqliteClaims:
         ((owner, cluster, lows),) = self._database.fetch_all("SELECT owner, cluster, lows FROM position")
         return [Unfinished(owner, cluster, None if lows is None else offsets_from_json(lows))]
 
-    async def forget(self, cluster: str) -> None:
+    async def forget(self, cluster: str, owner: str) -> None:  # noqa: ARG002 - there is only one
         """Forget all messages; see `ClaimStore`."""
 
         def run(connection: sqlite3.Connection) -> None:
@@ -161,7 +167,7 @@ class SqliteClaims:
         """Add what is missing; see `ClaimStore`."""
         now = int(self._now())
         given = {one.key: one for one in found}
-        known = await self.claim(list(given))
+        known = await self.look(list(given))
         news = [one for key, one in given.items() if key not in known]
         tally: Tally = {}
         for one in news:

@@ -141,7 +141,10 @@ def _take(messages: list[Message], wanted: dict[Partition, int]) -> list[StoredR
         partition = (str(message.topic()), int(message.partition() or 0))
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public code of librdkafka's own
-                wanted.pop(partition, None)
+                # After a change of leader an end may lie below the one that is wanted until the followers have told
+                # the new leader what they hold: those records are stored, and are still to come.
+                if int(message.offset() or 0) >= wanted.get(partition, 0):
+                    wanted.pop(partition, None)
             elif not error.retriable():
                 raise KafkaException(error)
             continue

@@ -20,6 +20,10 @@ class MemoryClaims:
         """What was published is held."""
         return {key: Held.PUBLISHED for key in keys if key in self._published}
 
+    async def look(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """As `claim`."""
+        return await self.claim(keys)
+
     async def apply(self, changes: Changes) -> None:
         """Remember what was published."""
         self._published.update(changes.published)
@@ -38,7 +42,7 @@ class MemoryClaims:
         """Nobody came before."""
         return []
 
-    async def forget(self, cluster: str) -> None:  # noqa: ARG002 - the port's signature
+    async def forget(self, cluster: str, owner: str) -> None:  # noqa: ARG002 - the port's signature
         """Forget all messages."""
         self._published.clear()
 

@@ -1,9 +1,12 @@
 """The stores that the contract of claims runs against, behind one small interface."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
+
+import asyncpg
 
 from gateway.claims.limits import Limits
 from gateway.claims.port import ClaimStore
@@ -70,6 +73,13 @@ class PostgresShelf:
 async def expire(store: PostgresClaims) -> None:
     """End the lease of a gateway, as time would."""
     await store._database.fetch("UPDATE gateways SET lease_until = '-infinity' WHERE owner = $1", store.owner)
+
+
+async def until_waiting(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Return once a statement of somebody else waits for a lock."""
+    async with asyncio.timeout(5):
+        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - in another process
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

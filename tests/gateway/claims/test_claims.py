@@ -288,6 +288,20 @@ async def test_a_run_that_could_not_read_the_topics_forgets_nothing(shelf: Shelf
         assert await ledger(stage) == {RECEIVED: 2, PUBLISHED: 1, DUPLICATE: 1}
 
 
+async def test_a_topic_made_anew_takes_what_the_lost_one_had(shelf: Shelf, clock: Clock) -> None:
+    """On the same cluster: its offsets went back. A retry is published again, or it would be lost."""
+    async with a_run(shelf, clock, MemoryBus()) as stage:
+        assert await send(stage, track("m-1")) == [ACCEPTED]
+        await stage.claims.journal.kept()
+        cluster, lows = stage.claims.durable_position()
+        await stage.claims.store.renew(lows, cluster)
+    async with running_stage(MemoryBus(), await shelf.open(clock)) as stage:
+        await eventually(lambda: stage.claims.recovered)
+        assert await send(stage, track("m-1")) == [ACCEPTED]
+        assert stage.published() == ["m-1"]
+        assert await ledger(stage) == {RECEIVED: 2, PUBLISHED: 2}
+
+
 async def test_a_store_that_cannot_answer_publishes_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails closed, and once it answers again, the retry is published."""
 

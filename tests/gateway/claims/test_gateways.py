@@ -1,11 +1,14 @@
 """Several gateways on one PostgreSQL: a message is one gateway's at a time, and a dead one's claims are settled."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
+import asyncpg
 import pytest
 
+from gateway.claims import postgres, postgres_sql
 from gateway.claims.errors import LeaseLost
 from gateway.claims.limits import Limits
 from gateway.claims.port import Held
@@ -14,8 +17,8 @@ from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
 from mesh.bus.memory import MemoryBus
 from mesh.bus.port import Offsets
 from mesh.errors import BusUnavailable, StorageUnavailable
-from tests.gateway.claims.stores import expire
-from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, send, track
+from tests.gateway.claims.stores import expire, until_waiting
+from tests.gateway.claims.test_claims import ACCEPTED, COPY, ledger, refused, request, send, track
 from tests.gateway.claims.test_store import ALL, LOWS, begin, cell, changes, keys, tally
 from tests.gateway.scripted import Stage, running_stage
 from tests.mesh.rpc import eventually
@@ -82,6 +85,75 @@ async def test_a_copy_takes_over_what_another_gateway_released(pair: tuple[Stage
     assert isinstance((await asyncio.gather(held, return_exceptions=True))[0], StorageUnavailable)
     assert await copy == [ACCEPTED]
     assert second.published() == ["m-1"]
+
+
+async def test_a_copy_whose_client_leaves_keeps_nothing(
+    pair: tuple[Stage, Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves while the store is asked about what the other gateway gave up: whoever sends that next publishes it."""
+    first, second = pair
+    first.consent.script.gate.clear()
+    held = asyncio.create_task(send(first, track("m-1")))
+    await eventually(lambda: first.consent.script.requests)
+    look = store_of(second).look
+
+    async def leaving(asked: Sequence[bytes]) -> Mapping[bytes, Held]:
+        if not await look(asked):
+            asyncio.get_running_loop().call_soon(copy.cancel)
+        return await look(asked)
+
+    monkeypatch.setattr(store_of(second), "look", leaving)
+    copy = asyncio.create_task(send(second, track("m-1")))
+    first.consent.script.error = StorageUnavailable()
+    first.consent.script.gate.set()
+    await asyncio.gather(held, copy, return_exceptions=True)
+    assert copy.cancelled()
+    first.consent.script.error = None
+    await eventually(lambda: second.claims.settled and not second.claims.journal.pending)
+    assert await send(first, track("m-1")) == [ACCEPTED]
+
+
+async def test_a_copy_that_is_out_of_tries_keeps_nothing(
+    pair: tuple[Stage, Stage], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gateway gave the message up, took it again before the copy could, and gave it up again."""
+    first, second = pair
+    (message,) = keys(1, first=1)
+    other = await PostgresClaims.open(postgres_url, Limits())
+    await other.renew({}, "memory")
+    await other.claim([message])
+    look, looks = store_of(second).look, itertools.count()
+
+    async def meddling(asked: Sequence[bytes]) -> Mapping[bytes, Held]:
+        await other.apply(changes(released=[message]))
+        found = await look(asked)
+        if next(looks) == 0:
+            await other.claim([message])
+        return found
+
+    monkeypatch.setattr(store_of(second), "look", meddling)
+    assert isinstance(await refused(second, track("m-1")), BusUnavailable)
+    assert next(looks) == 2
+    assert await send(first, track("m-1")) == [ACCEPTED]
+    await other.close(settled=True)
+
+
+async def test_a_claim_that_is_cancelled_twice_leaves_nothing(pair: tuple[Stage, Stage], postgres_url: str) -> None:
+    """Its client leaves, then its time is over, and only then the statement gets the lock that it waits for."""
+    first, second = pair
+    (message,) = keys(1, first=1)
+    blocker = await asyncpg.connect(postgres_url)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("INSERT INTO gateway_messages (key, owner, expires) VALUES ($1, 'x', 9999999999)", message)
+    sent = asyncio.create_task(first.pipeline.submit(request(track("m-1"), seconds=1.0)))
+    await until_waiting(blocker)
+    sent.cancel()
+    await asyncio.sleep(1.2)
+    await transaction.rollback()
+    await blocker.close()
+    await eventually(lambda: first.claims.settled and not first.claims.journal.pending)
+    assert await send(second, track("m-1")) == [ACCEPTED]
 
 
 async def test_what_a_dead_gateway_published_and_claimed_is_settled_by_another(pair: tuple[Stage, Stage]) -> None:
@@ -204,6 +276,53 @@ async def test_a_gateway_that_ends_in_order_leaves_nothing_to_settle(postgres_ur
     await other.close(settled=True)
 
 
+async def test_a_crash_while_messages_are_forgotten_leaves_it_to_the_next_start(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small steps, the cluster noted last: no message of a lost topic is taken for one that is on Kafka."""
+    monkeypatch.setattr(postgres, "_STEP", 2)
+    stores = [await PostgresClaims.open(postgres_url, Limits()) for _ in range(3)]
+    before, crashing, after = stores
+    await before.renew({}, "old")
+    known = sorted(keys(9))
+    await before.claim(known)
+    await before.apply(changes(published=known))
+    blocker = await asyncpg.connect(postgres_url)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT key FROM gateway_messages WHERE key = $1 FOR UPDATE", known[5])
+    start = asyncio.create_task(crashing.renew({}, "new"))
+    await until_waiting(blocker)
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    await transaction.rollback()
+    await blocker.close()
+    assert await crashing.look(known) == dict.fromkeys(known[4:], Held.PUBLISHED)
+    await after.renew({}, "new")
+    assert await after.claim(known) == {}
+    for store in stores:
+        await store.close(settled=False)
+
+
+async def test_what_is_published_on_the_new_topics_is_not_forgotten_by_gateways_that_come_later(
+    postgres_url: str,
+) -> None:
+    """For another cluster it is done once; for a topic made anew until the gateway that wrote to it is settled."""
+    ended, first, later = [await PostgresClaims.open(postgres_url, Limits()) for _ in range(3)]
+    await ended.renew({}, "old")
+    await first.renew({}, "new")
+    await first.claim(keys(1))
+    await first.apply(changes(published=keys(1)))
+    await later.forget("new", ended.owner)
+    await later.renew({}, "new")
+    assert await later.look(keys(1)) == dict.fromkeys(keys(1), Held.PUBLISHED)
+    await later.settle(first.owner)
+    await later.forget("new", first.owner)
+    assert await later.look(keys(1)) == dict.fromkeys(keys(1), Held.PUBLISHED)
+    for store in (ended, first, later):
+        await store.close(settled=False)
+
+
 async def test_gateways_that_count_at_the_same_time_lose_and_double_nothing(postgres_url: str) -> None:
     """They add to the same cells in one order, so that none waits for ever."""
     stores = [await PostgresClaims.open(postgres_url, Limits()) for _ in range(3)]
@@ -219,6 +338,43 @@ async def test_gateways_that_count_at_the_same_time_lose_and_double_nothing(post
     assert (counts[cell(minute=0)], counts[cell(source="app", minute=0)]) == (60, 120)
     for store in stores:
         await store.close(settled=True)
+
+
+async def test_a_group_that_met_the_death_of_its_gateway_is_not_written(postgres_url: str) -> None:
+    """It waits while another gateway marks this one dead, and says so: nobody is answered as if it were counted."""
+    store = await PostgresClaims.open(postgres_url, Limits())
+    await begin(store)
+    await expire(store)
+    other = await asyncpg.connect(postgres_url)
+    transaction = other.transaction()
+    await transaction.start()
+    assert len(await other.fetch(postgres_sql.UNFINISHED, "other", 1.0)) == 1
+    applying = asyncio.create_task(store.apply(changes(tally=tally((cell(), 1)))))
+    await until_waiting(other)
+    await transaction.commit()
+    with pytest.raises(LeaseLost):
+        await applying
+    assert await store.ledger(ALL) == {}
+    await other.close()
+    await store.close(settled=False)
+
+
+async def test_a_group_that_met_its_own_first_try_is_written_once(postgres_url: str) -> None:
+    """The connection broke while the statement waited: it goes on in the database, and the second try finds it done."""
+    store = await PostgresClaims.open(postgres_url, Limits())
+    await begin(store)
+    group = changes(tally=tally((cell(), 1)))
+    first = await asyncpg.connect(postgres_url)
+    transaction = first.transaction()
+    await transaction.start()
+    await first.execute("UPDATE gateways SET applied = $2 WHERE owner = $1", store.owner, group.number)
+    again = asyncio.create_task(store.apply(group))
+    await until_waiting(first)
+    await transaction.commit()
+    await again
+    assert await store.ledger(ALL) == {}
+    await first.close()
+    await store.close(settled=True)
 
 
 async def test_a_group_that_is_written_again_counts_once(postgres_url: str) -> None:

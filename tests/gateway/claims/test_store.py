@@ -71,6 +71,18 @@ async def test_a_message_is_claimed_until_it_is_published_and_published_from_the
         assert await store.claim(keys(4)) == {key(0): Held.PUBLISHED, key(1): Held.PUBLISHED}
 
 
+async def test_a_look_tells_what_is_published_and_claims_nothing(shelf: Shelf, clock: Clock) -> None:
+    """What it finds free is so for everybody, and what has left the window is free."""
+    async with opened(shelf, clock, Limits(window_hours=30.0)) as store:
+        await begin(store)
+        await publish(store, keys(2))
+        assert await store.look(keys(4)) == dict.fromkeys(keys(2), Held.PUBLISHED)
+        if store.keeps_claims:
+            assert await rows(store) == 2
+        clock.seconds += 30 * HOUR
+        assert await store.look(keys(4)) == {}
+
+
 async def test_many_keys_are_one_question(shelf: Shelf, clock: Clock) -> None:
     """The largest batch there is, the last of its keys included; none at all is fine too."""
     async with opened(shelf, clock) as store:
@@ -185,9 +197,29 @@ async def test_another_cluster_has_none_of_the_messages(shelf: Shelf, clock: Clo
         await begin(store)
         await store.claim(keys(2))
         await store.apply(changes(published=keys(2), tally=tally((cell(), 2))))
-        await store.forget("c-2")
+        await store.forget("c-2", store.owner)
         assert await store.claim(keys(2)) == {}
         assert (await store.ledger(ALL))[cell(minute=0)] == 2
+
+
+async def test_a_topic_made_anew_on_the_same_cluster_has_none_of_the_messages(shelf: Shelf, clock: Clock) -> None:
+    """Nor is one known after a crash in between: the ended gateway is not settled, and it is done again."""
+    store = await shelf.open(clock)
+    await begin(store)
+    await store.claim(keys(2))
+    await store.apply(changes(published=keys(2), tally=tally((cell(), 2))))
+    await shelf.crash(store)
+    between = await shelf.open(clock)
+    (unfinished,) = await between.unfinished()
+    await between.forget("c-1", unfinished.owner)
+    await shelf.crash(between)
+    async with opened(shelf, clock) as again:
+        for unfinished in await again.unfinished():
+            await again.forget("c-1", unfinished.owner)
+            await again.settle(unfinished.owner)
+        await begin(again)
+        assert await again.look(keys(2)) == {}
+        assert (await again.ledger(ALL))[cell(minute=0)] == 2
 
 
 async def test_old_messages_and_counts_go_in_small_steps(shelf: Shelf, clock: Clock) -> None:

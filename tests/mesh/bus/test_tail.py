@@ -1,11 +1,14 @@
 """Reading topics back by offset, on each broker: memory, the embedded broker's mock, and real Kafka."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, Message
 
+from mesh.bus import kafka_tail
 from mesh.bus.kafka_client import KafkaSettings, consumer_config
 from mesh.bus.kafka_tail import KafkaTail
 from mesh.bus.memory import MemoryBus
@@ -82,6 +85,34 @@ async def test_a_long_topic_is_read_whole_and_in_order(bus: Bus, tail: Tail, top
     lists = [records async for records in tail.read({}, ends)]
     assert max(map(len, lists)) <= 1_000
     assert values([record for records in lists for record in records]) == [b"value-%d" % n for n in range(2_500)]
+
+
+async def test_a_partition_that_ends_below_the_wanted_end_is_waited_for(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a change of leader: what is missing is read when it shows, and else nothing is said about it."""
+    monkeypatch.setattr(kafka_tail, "_SILENCE_SECONDS", 2.0)
+    async with mock_broker() as broker:
+        assert isinstance(broker, KafkaBroker)
+        bus, tail = broker.open_bus(), KafkaTail(KafkaSettings(broker._bootstrap))
+        await bus.produce(records_of(topic, 5, key=b"k"))
+        (partition,) = (place for place, end in (await tail.ends([topic])).offsets.items() if end)
+        reading = asyncio.create_task(read_all(tail, {}, {partition: 7}))
+        # The client library tells of the end half a second after the last record.
+        await asyncio.sleep(1.2)
+        await bus.produce(records_of(topic, 2, key=b"k"))
+        assert [record.offset for record in await reading] == list(range(7))
+        with pytest.raises(BusUnavailable):
+            await read_all(tail, {}, {partition: 9})
+
+
+def test_only_an_end_at_or_beyond_the_wanted_one_ends_a_partition() -> None:
+    """There it does, without a record just below: retention, or a transaction's marker, may have left a gap."""
+    for offset, left in ((94, {("t", 0): 95}), (95, {}), (96, {})):
+        wanted = {("t", 0): 95}
+        end = Message(topic="t", partition=0, offset=offset, error=KafkaError(KafkaError._PARTITION_EOF))
+        assert kafka_tail._take([end], wanted) == []
+        assert wanted == left
 
 
 async def test_nothing_to_read_is_read_at_once(bus: Bus, tail: Tail, topic: str) -> None:
