@@ -73,6 +73,7 @@ class Drain:
         self._doubtful = min(spool.events, MAX_EVENTS)
         self._alone = False
         self._task: asyncio.Task[None] | None = None
+        spool.on_set_aside = stats.set_aside
         for (_, source), count in spool.by_source().items():
             stats.recovered(source, count)
 
@@ -156,8 +157,8 @@ class Drain:
 
     def _start(self, *, only_first: bool = False) -> "dict[asyncio.Task[None], Waiting]":
         loop = asyncio.get_running_loop()
-        batch = list(self._batch)[:1] if only_first else self._batch
-        return {loop.create_task(self._carry(waiting)): waiting for waiting in batch}
+        batch = [waiting for waiting in self._batch if not waiting.done]
+        return {loop.create_task(self._carry(waiting)): waiting for waiting in (batch[:1] if only_first else batch)}
 
     async def _finish(self, released: "dict[asyncio.Task[None], Waiting]") -> None:
         """Wait for the requests; on the first failure take the others back, for they came after it.
@@ -192,7 +193,6 @@ class Drain:
             waiting.tries += 1
             if waiting.tries >= _MOST_TRIES:
                 await self._spool.set_aside(waiting, repr(error))
-                self._stats.set_aside(waiting.kept.source, waiting.kept.count)
                 return
         self._alone = True
         raise Internal(f"a spooled request could not be carried: {error!r}") from None
@@ -207,8 +207,6 @@ class Drain:
         self._alone = self._alone and bool(self._batch)
 
     async def _carry(self, waiting: Waiting) -> None:
-        if waiting.done:
-            return
         submission = release(waiting.kept, self._request_seconds, again=self._spool.was_produced(waiting))
         if self._tap.open:
             self._tap.begin(submission)
