@@ -2,23 +2,27 @@
 
 import asyncio
 import json
+import os
 import random
+import threading
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
+from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
 from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1.identifier_pb2 import Assurance
 from gateway.batch import Submission
-from gateway.carrier import Abandon, Carrier, Done
+from gateway.carrier import Abandon, Carrier, Done, carried
 from gateway.claims.sqlite import SqliteClaims
 from gateway.http.message import Headers, Request
 from gateway.http.router import Router
-from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
+from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED, rejected
 from gateway.routes.health import add_health_routes
 from gateway.spool.deferral import State
 from gateway.spool.framing import frame
@@ -42,6 +46,7 @@ from tests.gateway.spool.forwarding import (
 )
 from tests.mesh.rpc import eventually
 
+BAD_TYPE = rejected(FailureReason.FAILURE_REASON_UNKNOWN_TYPE)
 DOWN = UpstreamUnavailable("identity", "it is down")
 
 
@@ -151,21 +156,38 @@ async def test_answers_that_were_lost_are_found_on_the_topic(door: Door) -> None
     assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
 
 
+def _unless_abandoned(done: Done) -> tuple[Done, Abandon]:
+    """Tells the end until it is abandoned."""
+    waiting = [done]
+
+    def end(error: BaseException | None) -> None:
+        for each in waiting:
+            each(error)
+
+    return end, waiting.clear
+
+
 class _GoesOn:
     """A pipeline whose batches do not notice that their requests were taken out."""
 
     def __init__(self, pipeline: Carrier) -> None:
         self._pipeline = pipeline
-        self.begun: list[asyncio.Task[None]] = []
+        self.ended = asyncio.Event()
 
     def begin(self, submission: Submission, done: Done) -> Abandon:
-        """As it is."""
-        return self._pipeline.begin(submission, done)
+        """Carry one to its end, whoever goes away."""
+        tell, abandon = _unless_abandoned(done)
+
+        def end(error: BaseException | None) -> None:
+            self.ended.set()
+            tell(error)
+
+        self._pipeline.begin(submission, end)
+        return abandon
 
     async def submit(self, submission: Submission) -> None:
-        """Carry one to its end, whoever goes away."""
-        self.begun.append(asyncio.create_task(self._pipeline.submit(submission)))
-        await asyncio.shield(self.begun[-1])
+        """The same, for who waits."""
+        await carried(partial(self.begin, submission))
 
 
 async def test_what_is_handed_over_after_it_was_kept_is_its_own_record(door: Door) -> None:
@@ -174,7 +196,7 @@ async def test_what_is_handed_over_after_it_was_kept_is_its_own_record(door: Doo
     door.stage.identity.script.gate.clear()
     assert await door.send(track("m-1")) == [DEFERRED]
     door.stage.identity.script.gate.set()
-    await slow.begun[0]
+    await slow.ended.wait()
     await door.drained()
     assert door.stage.published() == ["m-1"]
     assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
@@ -398,6 +420,137 @@ async def test_a_client_that_goes_away_takes_nothing_back(door: Door) -> None:
     mend(door)
     await door.drained()
     assert door.stage.published() == ["m-0", "m-1"]
+
+
+async def test_a_refused_event_of_a_request_that_kafka_had_is_filed_again(door: Door) -> None:
+    """As decision 12 says: the copies differ in nothing that tells them, are counted as received each, and balance."""
+    door.stage.bus.lose_answers()
+    assert await door.send(track("m-1"), {"type": "shrug", "messageId": "r"}) == [DEFERRED, DEFERRED]
+    door.stage.bus.lose_answers(False)
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+    filed = [FailedEvent.FromString(record.value[6:]) for record in door.stage.bus.read("clew.events.failed.v1")]
+    assert len(filed) == 2
+    assert len({(each.message_id, each.received_time.ToNanoseconds(), each.index) for each in filed}) == 1
+    assert await ledger(door.stage) == {RECEIVED: 3, PUBLISHED: 1, BAD_TYPE: 2}
+    assert door.counts() == {"received": 2, "accepted": 1, "rejected": 1, "requests": 1}
+
+
+class _Meeting(_GoesOn):
+    """A pipeline whose answer meets something else in one turn of the loop."""
+
+    def __init__(self, pipeline: Carrier, other: Callable[[], None], *, first: bool) -> None:
+        super().__init__(pipeline)
+        self._other = other
+        self._first = first
+
+    def begin(self, submission: Submission, done: Done) -> Abandon:
+        """Let the other come first or last."""
+
+        def end(error: BaseException | None) -> None:
+            if self._first:
+                self._other()
+            tell(error)
+            if not self._first:
+                self._other()
+
+        tell, abandon = _unless_abandoned(done)
+        self._pipeline.begin(submission, end)
+        return abandon
+
+
+async def test_what_was_carried_is_not_kept_again_when_its_neighbour_fails(tmp_path: Path) -> None:
+    """Of one batch Kafka refuses one request and takes the other, in one turn of the loop: each has one fate."""
+    async with a_door(tmp_path / "spool", patience=5.0) as door:
+        door.stage.bus.fail_when(lambda record: "full" if ("clew-message-id", b"bad") in record.headers else None)
+        bad, good = (
+            asyncio.create_task(door.send(track("bad"))),
+            asyncio.create_task(door.send(track("good"), {"type": "shrug", "messageId": "r"})),
+        )
+        assert [await bad, await good] == [[DEFERRED], [ACCEPTED, REJECTED]]
+        assert door.forward.spool.events == 1
+        assert door.counts() == {"received": 3, "accepted": 1, "rejected": 1, "deferred": 1, "requests": 2}
+        door.stage.bus.fail_when(lambda _: None)
+        await door.drained()
+        assert sorted(door.stage.published()) == ["bad", "good"]
+        assert len(door.stage.bus.read("clew.events.failed.v1")) == 1
+        assert door.counts() == {"received": 3, "accepted": 2, "rejected": 1, "requests": 2}
+        assert await ledger(door.stage) == {RECEIVED: 3, PUBLISHED: 2, BAD_TYPE: 1}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+async def test_patience_that_ends_with_the_answer_changes_nothing(tmp_path: Path, first: bool) -> None:
+    """The request was carried or is kept, whichever came first in that turn of the loop, and never both."""
+    async with a_door(tmp_path / "spool", patience=60.0) as door:
+        meeting = _Meeting(door.stage.pipeline, partial(door.forward.carrier.shut, "no answer in time"), first=first)
+        door.forward.carrier._pipeline = meeting
+        verdicts = await door.send(track("m-1"))
+        assert verdicts == ([DEFERRED] if first else [ACCEPTED])
+        assert door.forward.spool.events == (1 if first else 0)
+        await door.drained()
+        assert door.stage.published() == ["m-1"]
+        assert door.counts() == {"received": 1, "accepted": 1, "requests": 1}
+        assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["written", "not_written"])
+async def test_a_client_that_leaves_while_its_request_is_kept(
+    door: Door, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """It is deferred, for it will be published; when the disk then fails, it was not answered. No count is negative."""
+    await shut(door, "m-0")
+    going_on, sync = threading.Event(), os.fdatasync
+
+    def wait(file: int) -> None:
+        assert going_on.wait(10.0)
+        if fails:
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.spool.log.os.fdatasync", wait)
+        leaving = asyncio.create_task(door.send(track("m-1")))
+        await eventually(lambda: door.forward.spool.events == 2)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert door.counts() == {"received": 2, "deferred": 2, "requests": 2}
+        going_on.set()
+        lost = {"deferred": 1, "unanswered": 1} if fails else {"deferred": 2}
+        await eventually(lambda: door.counts() == {"received": 2, "requests": 2, **lost})
+        await door.forward.spool.settled()
+    mend(door)
+    await door.drained()
+    assert door.stage.published() == (["m-0"] if fails else ["m-0", "m-1"])
+    lost = {"accepted": 1, "unanswered": 1} if fails else {"accepted": 2}
+    assert door.counts() == {"received": 2, "requests": 2, **lost}
+
+
+async def test_a_client_that_leaves_as_its_request_is_taken_out_of_the_pipeline_is_deferred(door: Door) -> None:
+    """It is in the spool from that moment on, though nothing of it has run since."""
+    door.stage.identity.script.gate.clear()
+    leaving = asyncio.create_task(door.send(track("m-1")))
+    await eventually(lambda: bool(door.stage.identity.script.requests))
+    door.forward.carrier.shut("a neighbour failed")
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert door.counts() == {"received": 1, "deferred": 1, "requests": 1}
+    door.stage.identity.script.gate.set()
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+    assert door.counts() == {"received": 1, "accepted": 1, "requests": 1}
+
+
+async def test_a_client_that_leaves_the_pipeline_is_not_kept(door: Door) -> None:
+    """Also when all that is in it is kept in the same turn of the loop."""
+    door.stage.identity.script.gate.clear()
+    leaving = asyncio.create_task(door.send(track("m-1")))
+    await eventually(lambda: bool(door.stage.identity.script.requests))
+    leaving.cancel()
+    asyncio.get_running_loop().call_soon(door.forward.carrier.shut, "a neighbour failed")
+    await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert door.forward.spool.events == 0
+    assert door.counts() == {"received": 1, "unanswered": 1, "requests": 1}
 
 
 async def _visit(door: Door, visitor: str, events: int, sent: dict[str, list[str]]) -> None:
