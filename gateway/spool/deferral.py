@@ -50,6 +50,16 @@ TRANSIENT: Final = (
 """What the pipeline may refuse a request with that another time may not: an outage, and nobody's fault."""
 
 
+def in_doubt(submission: Submission, error: BaseException | None) -> bool:
+    """Whether a request was refused as nobody knows yet what becomes of another copy of one of its events.
+
+    That is no outage: it is refused alone, and the event in question is the one without an outcome. Where Kafka did not
+    acknowledge a record, or all of a batch failed, it is another error, or each event has an outcome.
+    """
+    alone = error is not None and error is submission.error
+    return alone and isinstance(error, BusUnavailable) and len(submission.outcomes) < submission.count
+
+
 class State(Enum):
     """Where new requests go, see above."""
 
@@ -178,7 +188,7 @@ class Deferral:
         """The pipeline is done with a request: noted at once, or one that was carried could be kept as well."""
         attempt = self._attempts[submission]
         attempt.timer.cancel()
-        if isinstance(error, TRANSIENT):
+        if isinstance(error, TRANSIENT) and not in_doubt(submission, error):
             # Once all requests of its batch have ended: some of them may be carried.
             asyncio.get_running_loop().call_soon(self.shut, str(error))
             return

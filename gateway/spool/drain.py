@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from gateway.carrier import Carrier
-from gateway.spool.deferral import TRANSIENT, Deferral
+from gateway.spool.deferral import TRANSIENT, Deferral, in_doubt
 from gateway.spool.record import release
 from gateway.spool.spool import Spool, Waiting
 from gateway.stats import Stats
@@ -183,7 +183,13 @@ class Drain:
             await self._mark()
 
     async def _judge(self, waiting: Waiting, error: BaseException) -> None:
-        """What a failure means: an outage, or something that waiting does not mend."""
+        """What a failure means: an outage, copies in each other's way, or something that waiting does not mend."""
+        if waiting.in_doubt and not self._alone:
+            # About a copy in its batch, maybe one of many: from now on each for itself, which needs no pause.
+            self._alone = True
+            self._deferral.shut("copies of an event are released one after the other")
+            await self._ready()
+            return
         if isinstance(error, TRANSIENT):
             raise error
         if isinstance(error, asyncio.CancelledError):
@@ -212,6 +218,9 @@ class Drain:
             self._tap.begin(submission)
         try:
             await self._pipeline.submit(submission)
+        except ClewError as error:
+            waiting.in_doubt = in_doubt(submission, error)
+            raise
         finally:
             waiting.produced |= submission.produced
         self._spool.done(waiting)

@@ -48,13 +48,17 @@ class SpoolBounds:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A record that was read to be released: what it holds, the position behind it, and how that went so far."""
+    """A record that was read to be released: what it holds, the position behind it, and how that went so far.
+
+    `in_doubt`: the last try ended so, see `gateway.spool.deferral.in_doubt`.
+    """
 
     kept: Kept
     end: Position
     produced: bool
     tries: int = 0
     done: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(slots=True)

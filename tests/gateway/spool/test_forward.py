@@ -30,13 +30,22 @@ from gateway.spool.log import SpoolLog, read_refused
 from gateway.spool.record import encode, keep, release
 from gateway.spool.spool import SpoolBounds
 from mesh.bus.memory import MemoryBus
-from mesh.errors import ClewError, DeadlineExceeded, Internal, Overloaded, StorageUnavailable, UpstreamUnavailable
+from mesh.errors import (
+    BusUnavailable,
+    ClewError,
+    DeadlineExceeded,
+    Internal,
+    Overloaded,
+    StorageUnavailable,
+    UpstreamUnavailable,
+)
 from tests.gateway.claims.test_claims import balanced, ledger
 from tests.gateway.scripted import SOURCE, Stage, plain_identity, running_stage
 from tests.gateway.spool.forwarding import (
     ACCEPTED,
     DEFERRED,
     DUPLICATED,
+    FILTERED,
     REJECTED,
     Door,
     a_door,
@@ -154,6 +163,63 @@ async def test_answers_that_were_lost_are_found_on_the_topic(door: Door) -> None
     await door.drained()
     assert door.stage.published() == ["m-1"]
     assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
+
+
+@pytest.mark.parametrize("beside", [[], ["new"]], ids=["alone", "beside_another"])
+async def test_copies_that_are_in_doubt_shut_nothing(door: Door, beside: list[str]) -> None:
+    """Whoever sends one event three times at once, and may not send it, defers nobody: they are refused alone."""
+    door.stage.consent.refused = {"p-a"}
+    sent = [track("same"), *(track(name, anonymousId="b") for name in beside)]
+    answers = await asyncio.gather(*(door.send(*sent) for _ in range(3)), return_exceptions=True)
+    assert answers[0] == [FILTERED, *(ACCEPTED for _ in beside)]
+    for answer in answers[1:]:
+        assert isinstance(answer, BusUnavailable) or answer == [FILTERED, *(DUPLICATED for _ in beside)]
+    assert door.forward.carrier.state is State.OPEN
+    assert door.forward.spool.events == 0
+    assert door.stage.published() == beside
+
+
+async def test_a_copy_of_what_kafka_has_not_answered_yet_is_refused_alone(tmp_path: Path) -> None:
+    """As without a spool: others are not deferred for it."""
+    bus = MemoryBus(delivery_timeout_seconds=30.0)
+    async with running_stage(bus) as stage, forwarding(stage, tmp_path / "spool", patience=10.0) as door:
+        bus.stop()
+        first = asyncio.create_task(stage.pipeline.submit(request(track("same"))))
+        await eventually(lambda: stage.claims.in_flight() == 1)
+        await eventually(lambda: bool(stage.enrich.script.requests))
+        with pytest.raises(BusUnavailable, match="another copy of an event"):
+            await door.send(track("same"))
+        assert door.forward.carrier.state is State.OPEN
+        bus.start()
+        await first
+        assert await door.send(track("same"), track("other")) == [DUPLICATED, ACCEPTED]
+        assert door.forward.spool.events == 0
+
+
+async def test_kafka_that_refuses_a_record_beside_a_filtered_event_is_an_outage(door: Door) -> None:
+    """Each event has an outcome then, so nothing is in doubt: the request is deferred."""
+    door.stage.consent.refused = {"p-b"}
+    door.stage.bus.fail_when(lambda _: "the queue is full")
+    sent = [track("m-1"), track("m-2", anonymousId="b"), {"type": "shrug"}]
+    assert await door.send(*sent) == [DEFERRED] * 3
+    door.stage.bus.fail_when(lambda _: None)
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+
+
+async def test_many_copies_are_released_without_a_pause(door: Door) -> None:
+    """They are in each other's way in a batch: then each goes for itself, and those behind them in their order."""
+    await shut(door, "m-0")
+    for _ in range(90):
+        assert await door.send(track("same", anonymousId="b")) == [DEFERRED]
+    for number in range(1, 4):
+        assert await door.send(track(f"m-{number}")) == [DEFERRED]
+    door.stage.consent.refused = {"p-b"}
+    mend(door)
+    await door.drained()
+    assert door.stage.published() == [f"m-{number}" for number in range(4)]
+    assert door.counts() == {"received": 94, "accepted": 4, "filtered": 90, "requests": 94}
+    assert balanced(await ledger(door.stage))
 
 
 def _unless_abandoned(done: Done) -> tuple[Done, Abandon]:
