@@ -14,7 +14,7 @@ visitor overtakes an earlier one. The spool is drained beside (`gateway/spool/dr
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ import structlog
 
 from clew.collector.v1.collector_service_pb2 import VERDICT_DEFERRED
 from gateway.batch import Outcome, Submission
-from gateway.carrier import Abandon, Carrier, Done
+from gateway.carrier import Abandon, Carrier, Done, carried, settle
 from gateway.spool.spool import Spool
 from mesh.errors import (
     BusUnavailable,
@@ -50,6 +50,16 @@ TRANSIENT: Final = (
 """What the pipeline may refuse a request with that another time may not: an outage, and nobody's fault."""
 
 
+def in_doubt(submission: Submission, error: BaseException | None) -> bool:
+    """Whether a request was refused as nobody knows yet what becomes of another copy of one of its events.
+
+    That is no outage: it is refused alone, and the event in question is the one without an outcome. Where Kafka did not
+    acknowledge a record, or all of a batch failed, it is another error, or each event has an outcome.
+    """
+    alone = error is not None and error is submission.error
+    return alone and isinstance(error, BusUnavailable) and len(submission.outcomes) < submission.count
+
+
 class State(Enum):
     """Where new requests go, see above."""
 
@@ -59,13 +69,19 @@ class State(Enum):
     HANDING = 4
 
 
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """A request in the pipeline: its time, and its place in the spool once it is kept, or why it is not."""
+_End = asyncio.Future[None] | BaseException | None
+"""How an attempt ends: kept, which is durable once the future resolves; refused; or carried."""
 
-    limit: asyncio.Timeout
-    stored: tuple[int, asyncio.Future[None]] | None = None
-    refused: ClewError | None = None
+
+class _Attempt:
+    """A request in the pipeline: how it ends, and what ends it."""
+
+    __slots__ = ("abandon", "end", "timer")
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.end: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
+        self.timer = timer
+        self.abandon: Abandon = _nothing
 
 
 class Deferral:
@@ -75,14 +91,27 @@ class Deferral:
         pipeline: Carries requests while it can.
         spool: Keeps them meanwhile.
         patience_seconds: How long the pipeline may take over a request.
+        on_lost: Called with the source and the number of events that were taken for deferred, as their client had gone,
+            and could then not be kept.
     """
 
-    def __init__(self, pipeline: Carrier, spool: Spool, *, patience_seconds: float) -> None:
+    def __init__(
+        self,
+        pipeline: Carrier,
+        spool: Spool,
+        *,
+        patience_seconds: float,
+        on_lost: Callable[[str, int], None],
+    ) -> None:
         self._pipeline = pipeline
         self._spool = spool
         self._patience_seconds = patience_seconds
+        self._on_lost = on_lost
         self._log = structlog.get_logger("gateway.spool")
         self._attempts: dict[Submission, _Attempt] = {}
+        """In order of arrival; one that the pipeline has carried, or refused for good, is in it no more."""
+        self._kept: dict[Submission, asyncio.Future[None]] = {}
+        """Requests on their way to the disk whose clients wait."""
         self._held: dict[asyncio.Future[bool], None] = {}
         self.closed = asyncio.Event()
         """Set while the way into the pipeline is not open."""
@@ -97,14 +126,26 @@ class Deferral:
 
     def begin(self, submission: Submission, done: Done) -> Abandon:
         """Carry or keep one request, see `Carrier.begin`."""
-        task = asyncio.get_running_loop().create_task(self.submit(submission))
+        task = asyncio.get_running_loop().create_task(self._carry(submission))
 
         def end(task: "asyncio.Task[None]") -> None:
             if not task.cancelled():
                 done(task.exception())
 
         task.add_done_callback(end)
-        return task.cancel
+        return partial(self._abandon, submission, task)
+
+    def _abandon(self, submission: Submission, task: "asyncio.Task[None]") -> None:
+        """Nobody waits any more: it is taken out of the pipeline, and deferred if it was being kept."""
+        self._drop(submission)
+        if (stored := self._kept.pop(submission, None)) is not None:
+            _settle_deferred(submission)
+            stored.add_done_callback(partial(self._unless_stored, submission))
+        task.cancel()
+
+    def _unless_stored(self, submission: Submission, stored: asyncio.Future[None]) -> None:
+        if stored.exception() is not None:
+            self._on_lost(submission.source.name, submission.count)
 
     async def submit(self, submission: Submission) -> None:
         """Carry or keep one request; on return it has an outcome for each event.
@@ -112,41 +153,54 @@ class Deferral:
         Raises:
             ClewError: Neither could be done.
         """
-        if (self._state is State.OPEN and not self._held) or await self._may_pass():
-            attempt = await self._attempt(submission)
-            if attempt is None:
-                return
-            if attempt.refused is not None:
-                raise attempt.refused
-            assert attempt.stored is not None  # noqa: S101 - shutting has set one of the two for every attempt
-            _, stored = attempt.stored
-        else:
-            _, stored = self._spool.put(submission)
-        await asyncio.shield(stored)
-        _settle_deferred(submission)
+        await carried(partial(self.begin, submission))
 
-    async def _attempt(self, submission: Submission) -> _Attempt | None:
-        """Try the pipeline; None when it has carried the request, else where that is kept now."""
-        attempt = self._attempts[submission] = _Attempt(asyncio.timeout(self._patience_seconds))
+    async def _carry(self, submission: Submission) -> None:
         try:
-            async with attempt.limit:
+            if (self._state is State.OPEN and not self._held) or await self._may_pass():
+                end = await self._attempt(submission)
+            else:
+                _, end = self._spool.put(submission)
+                self._kept[submission] = end
+            if isinstance(end, BaseException):
                 try:
-                    await self._pipeline.submit(submission)
-                except TRANSIENT as error:
-                    self.shut(str(error))
-                else:
-                    return None
-        except TimeoutError:
-            self.shut("no answer in time")
+                    raise end
+                finally:
+                    # Its traceback holds this frame, see `carried`.
+                    del end
+            if end is not None:
+                await asyncio.shield(end)
+                _settle_deferred(submission)
         finally:
-            del self._attempts[submission]
-            if attempt.stored is not None:
-                # Maybe handed over after it was kept: its batch goes on until all of its requests are taken out.
-                produced = partial(self._spool.produced.add, attempt.stored[0])
-                if submission.produced:
-                    produced()
-                submission.on_produced = produced
-        return attempt
+            self._kept.pop(submission, None)
+
+    async def _attempt(self, submission: Submission) -> _End:
+        """Try the pipeline; how that ends."""
+        timer = asyncio.get_running_loop().call_later(self._patience_seconds, self.shut, "no answer in time")
+        attempt = self._attempts[submission] = _Attempt(timer)
+        attempt.abandon = self._pipeline.begin(submission, partial(self._ended, submission))
+        try:
+            return await attempt.end
+        finally:
+            self._drop(submission)
+
+    def _ended(self, submission: Submission, error: BaseException | None) -> None:
+        """The pipeline is done with a request: noted at once, or one that was carried could be kept as well."""
+        attempt = self._attempts[submission]
+        attempt.timer.cancel()
+        if isinstance(error, TRANSIENT) and not in_doubt(submission, error):
+            # Once all requests of its batch have ended: some of them may be carried.
+            asyncio.get_running_loop().call_soon(self.shut, str(error))
+            return
+        del self._attempts[submission]
+        settle(attempt.end, error)
+
+    def _drop(self, submission: Submission) -> None:
+        """Take a request out of the pipeline if it is in it."""
+        attempt = self._attempts.pop(submission, None)
+        if attempt is not None:
+            attempt.timer.cancel()
+            attempt.abandon()
 
     async def _may_pass(self) -> bool:
         """Wait where that is what the state says; whether the request goes into the pipeline now."""
@@ -184,12 +238,10 @@ class Deferral:
         if self._state is State.OPEN:
             self._shut(problem)
         self._state = State.SHUT
-        now = asyncio.get_running_loop().time()
-        for submission, attempt in self._attempts.items():
-            if attempt.stored is None and attempt.refused is None:
-                self._keep(submission, attempt)
-                if not attempt.limit.expired():
-                    attempt.limit.reschedule(now)
+        for submission in list(self._attempts):
+            attempt = self._attempts[submission]
+            self._drop(submission)
+            settle(attempt.end, self._keep(submission))
         self._let_go(passes=False)
 
     def _shut(self, problem: str) -> None:
@@ -197,13 +249,16 @@ class Deferral:
         self.closed.set()
         self._log.warning("events are deferred", problem=problem, waiting=self._spool.events)
 
-    def _keep(self, submission: Submission, attempt: _Attempt) -> None:
+    def _keep(self, submission: Submission) -> _End:
         try:
-            attempt.stored = self._spool.put(submission)
+            serial, stored = self._spool.put(submission)
         except ClewError as error:
-            attempt.refused = error
-        else:
-            submission.spooled = True
+            return error
+        submission.spooled = True
+        # Its batch may go on until all of its requests are taken out, and hand it over after it was kept.
+        submission.on_produced = partial(self._spool.produced.add, serial)
+        self._kept[submission] = stored
+        return stored
 
     def recovering(self) -> None:
         """Something of the spool was published: what is behind works again."""
@@ -219,6 +274,10 @@ class Deferral:
         self.closed.clear()
         self._let_go(passes=True)
         self._log.info("events are not deferred any more")
+
+
+def _nothing() -> None:
+    """Abandons a request that the pipeline has not taken yet."""
 
 
 def _settle_deferred(submission: Submission) -> None:

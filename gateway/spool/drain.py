@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from gateway.carrier import Carrier
-from gateway.spool.deferral import TRANSIENT, Deferral
+from gateway.spool.deferral import TRANSIENT, Deferral, in_doubt
 from gateway.spool.record import release
 from gateway.spool.spool import Spool, Waiting
 from gateway.stats import Stats
@@ -73,6 +73,7 @@ class Drain:
         self._doubtful = min(spool.events, MAX_EVENTS)
         self._alone = False
         self._task: asyncio.Task[None] | None = None
+        spool.on_set_aside = stats.set_aside
         for (_, source), count in spool.by_source().items():
             stats.recovered(source, count)
 
@@ -156,8 +157,8 @@ class Drain:
 
     def _start(self, *, only_first: bool = False) -> "dict[asyncio.Task[None], Waiting]":
         loop = asyncio.get_running_loop()
-        batch = list(self._batch)[:1] if only_first else self._batch
-        return {loop.create_task(self._carry(waiting)): waiting for waiting in batch}
+        batch = [waiting for waiting in self._batch if not waiting.done]
+        return {loop.create_task(self._carry(waiting)): waiting for waiting in (batch[:1] if only_first else batch)}
 
     async def _finish(self, released: "dict[asyncio.Task[None], Waiting]") -> None:
         """Wait for the requests; on the first failure take the others back, for they came after it.
@@ -182,7 +183,13 @@ class Drain:
             await self._mark()
 
     async def _judge(self, waiting: Waiting, error: BaseException) -> None:
-        """What a failure means: an outage, or something that waiting does not mend."""
+        """What a failure means: an outage, copies in each other's way, or something that waiting does not mend."""
+        if waiting.in_doubt and not self._alone:
+            # About a copy in its batch, maybe one of many: from now on each for itself, which needs no pause.
+            self._alone = True
+            self._deferral.shut("copies of an event are released one after the other")
+            await self._ready()
+            return
         if isinstance(error, TRANSIENT):
             raise error
         if isinstance(error, asyncio.CancelledError):
@@ -192,7 +199,6 @@ class Drain:
             waiting.tries += 1
             if waiting.tries >= _MOST_TRIES:
                 await self._spool.set_aside(waiting, repr(error))
-                self._stats.set_aside(waiting.kept.source, waiting.kept.count)
                 return
         self._alone = True
         raise Internal(f"a spooled request could not be carried: {error!r}") from None
@@ -207,13 +213,14 @@ class Drain:
         self._alone = self._alone and bool(self._batch)
 
     async def _carry(self, waiting: Waiting) -> None:
-        if waiting.done:
-            return
         submission = release(waiting.kept, self._request_seconds, again=self._spool.was_produced(waiting))
         if self._tap.open:
             self._tap.begin(submission)
         try:
             await self._pipeline.submit(submission)
+        except ClewError as error:
+            waiting.in_doubt = in_doubt(submission, error)
+            raise
         finally:
             waiting.produced |= submission.produced
         self._spool.done(waiting)

@@ -60,7 +60,7 @@ class Forward:
         tap: Tap,
     ) -> None:
         self.spool = spool
-        self.carrier = Deferral(pipeline, spool, patience_seconds=patience_seconds)
+        self.carrier = Deferral(pipeline, spool, patience_seconds=patience_seconds, on_lost=stats.set_aside)
         self._drain = Drain(
             spool, self.carrier, pipeline, bus, settled, request_seconds=request_seconds, stats=stats, tap=tap
         )

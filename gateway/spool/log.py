@@ -98,7 +98,7 @@ class SpoolLog:
             os.fdatasync(self._file)
         except OSError:
             # After a failed sync nobody knows what of the file is on disk: it gets no more.
-            self._abandon(end)
+            self._abandon(number, end)
             raise
         self._sizes[number] = end + len(data)
 
@@ -181,19 +181,24 @@ class SpoolLog:
             self._close_segment()
         number = max(self.tail.segment + 1 if self._sizes else self.head.segment, self.head.segment)
         self._file = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._sizes[number] = _BEGIN
         try:
             _write_all(self._file, MAGIC, 0)
             os.fsync(self._file)
             _sync_directory(self._directory)
         except OSError:
-            self._abandon(_BEGIN)
+            self._abandon(number, _BEGIN)
             raise
+        self._sizes[number] = _BEGIN
         return number
 
-    def _abandon(self, end: int) -> None:
+    def _abandon(self, number: int, end: int) -> None:
+        """Write no more to the open segment; one without a record is removed, for a full disk fails again and again."""
         try:
-            os.ftruncate(self._file, end)
+            if end > _BEGIN:
+                os.ftruncate(self._file, end)
+            else:
+                self._sizes.pop(number, None)
+                self._path(number).unlink()
         except OSError as error:
             # What is there beyond the end is not read by this process. A later one may publish it: nobody was told that
             # it is kept, so its client sends it again, and claims keep the two apart.
@@ -241,7 +246,7 @@ class SpoolLog:
         """Where a segment's valid records end; cuts off the rest of the last one."""
         path = self._path(number)
         data = path.read_bytes()
-        if len(data) >= _BEGIN and not data.startswith(MAGIC):
+        if not _is_empty(data) and not data.startswith(MAGIC):
             raise StorageUnavailable(f"{path} was not written by this version of clew: drain it with the one that did")
         end = _BEGIN
         for each in frames(data, _BEGIN):
@@ -257,6 +262,14 @@ class SpoolLog:
             copy.unlink(missing_ok=True)
             copy.hardlink_to(path)
         return end
+
+
+def _is_empty(data: bytes) -> bool:
+    """Whether a segment holds nothing, not even all of its beginning: a crash leaves that torn, or zeros in its place.
+
+    Less than a beginning is no other version's either, for no version keeps a record in it.
+    """
+    return len(data) < _BEGIN or (len(data) == _BEGIN and MAGIC.startswith(data.rstrip(b"\0")))
 
 
 def read_refused(path: Path) -> list[Frame]:

@@ -91,6 +91,28 @@ def keep(submission: Submission, serial: int) -> Kept:
     )
 
 
+def blank(head: Head | None) -> Kept:
+    """What stands for a record that cannot be read, while its turn comes: no event."""
+    return Kept(
+        serial=head.serial if head else 0,
+        workspace=head.workspace if head else "",
+        source=head.source if head else "",
+        received_ns=head.received_ns if head else 0,
+        count=0,
+        purposes=[],
+        client_ip="",
+        size=0,
+        trace_id=b"",
+        span_id=b"",
+        sampled=False,
+        proven=[],
+        produced=False,
+        contexts=[],
+        places=[],
+        events=[],
+    )
+
+
 def release(kept: Kept, seconds: float, *, again: bool) -> Submission:
     """The request for the pipeline, which may take so long over it.
 

@@ -20,7 +20,7 @@ import structlog
 from gateway.batch import Submission
 from gateway.spool.framing import frame
 from gateway.spool.log import Position, SpoolLog
-from gateway.spool.record import UNREADABLE, Head, Kept, encode, keep, read_head, read_kept
+from gateway.spool.record import UNREADABLE, Head, Kept, blank, encode, keep, read_head, read_kept
 from mesh.clock import Clock, SystemClock
 from mesh.errors import Overloaded, StorageUnavailable
 
@@ -48,13 +48,17 @@ class SpoolBounds:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A record that was read to be released: what it holds, the position behind it, and how that went so far."""
+    """A record that was read to be released: what it holds, the position behind it, and how that went so far.
+
+    `in_doubt`: the last try ended so, see `gateway.spool.deferral.in_doubt`.
+    """
 
     kept: Kept
     end: Position
     produced: bool
     tries: int = 0
     done: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(slots=True)
@@ -93,6 +97,8 @@ class Spool:
         """How many events wait, those on their way to disk among them."""
         self.produced: set[int] = set()
         """Serials of records that turned out to be at Kafka after they were kept."""
+        self.on_set_aside: Callable[[str, int], None] = lambda _source, _count: None
+        """Called with the source and the number of events that were set aside."""
 
     @classmethod
     async def open(cls, directory: Path, bounds: SpoolBounds, clock: Clock | None = None) -> Self:
@@ -167,7 +173,7 @@ class Spool:
     async def read(self, most_events: int, most_bytes: int) -> list[Waiting]:
         """The next records that were not read yet, in order; one that alone exceeds the bounds is alone.
 
-        What cannot be read is set aside. An empty list does not say that there is nothing more.
+        What cannot be read is set aside, and stands in its place without events, done.
 
         Raises:
             StorageUnavailable: The files cannot be read.
@@ -180,7 +186,7 @@ class Spool:
             except UNREADABLE as error:
                 if found:
                     break
-                await self._refuse(payload, f"it cannot be read: {error}")
+                found.append(await self._read_past(payload, end, error))
                 self._cursor = end
                 continue
             if found and (events + kept.count > most_events or size + len(payload) > most_bytes):
@@ -217,6 +223,7 @@ class Spool:
         """
         await self._refuse(encode(waiting.kept), problem, **_names(waiting.kept))
         self.done(waiting)
+        self.on_set_aside(waiting.kept.source, waiting.kept.count)
 
     async def close(self) -> None:
         """Write what is on its way, and let go of the files."""
@@ -263,6 +270,15 @@ class Spool:
             self._failing = True
             structlog.get_logger("gateway.spool").error("the spool cannot be written", problem=repr(error))
 
+    async def _read_past(self, payload: bytes, end: Position, error: Exception) -> Waiting:
+        """Set a record aside that cannot be read; what its head made wait waits no longer."""
+        head = _read_head(payload)
+        await self._refuse(payload, f"it cannot be read: {error}", **(_names(head) if head else {}))
+        if head is not None:
+            self._leave(head)
+            self.on_set_aside(head.source, head.count)
+        return Waiting(blank(head), end, produced=False, done=True)
+
     async def _refuse(self, payload: bytes, problem: str, **names: object) -> None:
         await self._do(lambda: self._log.refuse(payload))
         structlog.get_logger("gateway.spool").error(
@@ -291,8 +307,14 @@ def _heads(log: SpoolLog) -> Iterator[Head]:
     position = log.head
     while stored := log.read(position, _SCAN_BYTES):
         for payload, position in stored:  # noqa: B007 - the last position is where to go on
-            try:
-                yield read_head(payload)
-            except UNREADABLE:
-                # It is not counted, and set aside when its turn comes.
-                continue
+            # What has no head is not counted, and set aside when its turn comes.
+            if (head := _read_head(payload)) is not None:
+                yield head
+
+
+def _read_head(payload: bytes) -> Head | None:
+    """What is known of a record; None: nothing."""
+    try:
+        return read_head(payload)
+    except UNREADABLE:
+        return None

@@ -17,6 +17,7 @@ from gateway.spool.spool import Spool, SpoolBounds
 from gateway.stats import Stats
 from gateway.tap import Tap
 from mesh.bus.memory import MemoryBus
+from mesh.errors import ClewError
 from tests.gateway.scripted import SOURCE, Stage, running_stage, trace_of
 from tests.mesh.rpc import eventually
 
@@ -44,10 +45,11 @@ class Door:
         self.stats.begin(made)
         try:
             await self.forward.carrier.submit(made)
-        except BaseException:
-            made.outcomes = {}
+        except ClewError as error:
+            made.error = error
             raise
         finally:
+            # Also of a client that goes away, as the collector does it.
             self.stats.end(made)
         return [made.outcomes[index].verdict for index in range(made.count)]
 

@@ -2,42 +2,60 @@
 
 import asyncio
 import json
+import os
 import random
+import threading
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
+from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
 from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1.identifier_pb2 import Assurance
 from gateway.batch import Submission
-from gateway.carrier import Abandon, Carrier, Done
+from gateway.carrier import Abandon, Carrier, Done, carried
 from gateway.claims.sqlite import SqliteClaims
 from gateway.http.message import Headers, Request
 from gateway.http.router import Router
-from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED
+from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED, rejected
 from gateway.routes.health import add_health_routes
 from gateway.spool.deferral import State
-from gateway.spool.log import read_refused
-from gateway.spool.record import release
+from gateway.spool.framing import frame
+from gateway.spool.log import SpoolLog, read_refused
+from gateway.spool.record import encode, keep, release
 from gateway.spool.spool import SpoolBounds
 from mesh.bus.memory import MemoryBus
-from mesh.errors import ClewError, DeadlineExceeded, Internal, Overloaded, StorageUnavailable, UpstreamUnavailable
+from mesh.errors import (
+    BusUnavailable,
+    ClewError,
+    DeadlineExceeded,
+    Internal,
+    Overloaded,
+    StorageUnavailable,
+    UpstreamUnavailable,
+)
 from tests.gateway.claims.test_claims import balanced, ledger
-from tests.gateway.scripted import Stage, plain_identity, running_stage
+from tests.gateway.scripted import SOURCE, Stage, plain_identity, running_stage
 from tests.gateway.spool.forwarding import (
     ACCEPTED,
     DEFERRED,
     DUPLICATED,
+    FILTERED,
     REJECTED,
     Door,
     a_door,
     forwarding,
+    request,
     track,
 )
+from tests.mesh.rpc import eventually
 
+BAD_TYPE = rejected(FailureReason.FAILURE_REASON_UNKNOWN_TYPE)
 DOWN = UpstreamUnavailable("identity", "it is down")
 
 
@@ -147,21 +165,95 @@ async def test_answers_that_were_lost_are_found_on_the_topic(door: Door) -> None
     assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
 
 
+@pytest.mark.parametrize("beside", [[], ["new"]], ids=["alone", "beside_another"])
+async def test_copies_that_are_in_doubt_shut_nothing(door: Door, beside: list[str]) -> None:
+    """Whoever sends one event three times at once, and may not send it, defers nobody: they are refused alone."""
+    door.stage.consent.refused = {"p-a"}
+    sent = [track("same"), *(track(name, anonymousId="b") for name in beside)]
+    answers = await asyncio.gather(*(door.send(*sent) for _ in range(3)), return_exceptions=True)
+    assert answers[0] == [FILTERED, *(ACCEPTED for _ in beside)]
+    for answer in answers[1:]:
+        assert isinstance(answer, BusUnavailable) or answer == [FILTERED, *(DUPLICATED for _ in beside)]
+    assert door.forward.carrier.state is State.OPEN
+    assert door.forward.spool.events == 0
+    assert door.stage.published() == beside
+
+
+async def test_a_copy_of_what_kafka_has_not_answered_yet_is_refused_alone(tmp_path: Path) -> None:
+    """As without a spool: others are not deferred for it."""
+    bus = MemoryBus(delivery_timeout_seconds=30.0)
+    async with running_stage(bus) as stage, forwarding(stage, tmp_path / "spool", patience=10.0) as door:
+        bus.stop()
+        first = asyncio.create_task(stage.pipeline.submit(request(track("same"))))
+        await eventually(lambda: stage.claims.in_flight() == 1)
+        await eventually(lambda: bool(stage.enrich.script.requests))
+        with pytest.raises(BusUnavailable, match="another copy of an event"):
+            await door.send(track("same"))
+        assert door.forward.carrier.state is State.OPEN
+        bus.start()
+        await first
+        assert await door.send(track("same"), track("other")) == [DUPLICATED, ACCEPTED]
+        assert door.forward.spool.events == 0
+
+
+async def test_kafka_that_refuses_a_record_beside_a_filtered_event_is_an_outage(door: Door) -> None:
+    """Each event has an outcome then, so nothing is in doubt: the request is deferred."""
+    door.stage.consent.refused = {"p-b"}
+    door.stage.bus.fail_when(lambda _: "the queue is full")
+    sent = [track("m-1"), track("m-2", anonymousId="b"), {"type": "shrug"}]
+    assert await door.send(*sent) == [DEFERRED] * 3
+    door.stage.bus.fail_when(lambda _: None)
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+
+
+async def test_many_copies_are_released_without_a_pause(door: Door) -> None:
+    """They are in each other's way in a batch: then each goes for itself, and those behind them in their order."""
+    await shut(door, "m-0")
+    for _ in range(90):
+        assert await door.send(track("same", anonymousId="b")) == [DEFERRED]
+    for number in range(1, 4):
+        assert await door.send(track(f"m-{number}")) == [DEFERRED]
+    door.stage.consent.refused = {"p-b"}
+    mend(door)
+    await door.drained()
+    assert door.stage.published() == [f"m-{number}" for number in range(4)]
+    assert door.counts() == {"received": 94, "accepted": 4, "filtered": 90, "requests": 94}
+    assert balanced(await ledger(door.stage))
+
+
+def _unless_abandoned(done: Done) -> tuple[Done, Abandon]:
+    """Tells the end until it is abandoned."""
+    waiting = [done]
+
+    def end(error: BaseException | None) -> None:
+        for each in waiting:
+            each(error)
+
+    return end, waiting.clear
+
+
 class _GoesOn:
     """A pipeline whose batches do not notice that their requests were taken out."""
 
     def __init__(self, pipeline: Carrier) -> None:
         self._pipeline = pipeline
-        self.begun: list[asyncio.Task[None]] = []
+        self.ended = asyncio.Event()
 
     def begin(self, submission: Submission, done: Done) -> Abandon:
-        """As it is."""
-        return self._pipeline.begin(submission, done)
+        """Carry one to its end, whoever goes away."""
+        tell, abandon = _unless_abandoned(done)
+
+        def end(error: BaseException | None) -> None:
+            self.ended.set()
+            tell(error)
+
+        self._pipeline.begin(submission, end)
+        return abandon
 
     async def submit(self, submission: Submission) -> None:
-        """Carry one to its end, whoever goes away."""
-        self.begun.append(asyncio.create_task(self._pipeline.submit(submission)))
-        await asyncio.shield(self.begun[-1])
+        """The same, for who waits."""
+        await carried(partial(self.begin, submission))
 
 
 async def test_what_is_handed_over_after_it_was_kept_is_its_own_record(door: Door) -> None:
@@ -170,7 +262,7 @@ async def test_what_is_handed_over_after_it_was_kept_is_its_own_record(door: Doo
     door.stage.identity.script.gate.clear()
     assert await door.send(track("m-1")) == [DEFERRED]
     door.stage.identity.script.gate.set()
-    await slow.begun[0]
+    await slow.ended.wait()
     await door.drained()
     assert door.stage.published() == ["m-1"]
     assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
@@ -279,6 +371,56 @@ async def test_a_request_that_spoils_its_batch_is_set_aside(door: Door, tmp_path
     assert door.counts() == {"received": 4, "accepted": 3, "unanswered": 1, "requests": 4}
 
 
+def head_only(count: int) -> bytes:
+    """A record of another version: what it counts can be read, what it holds cannot."""
+    head = {"serial": 1, "workspace": SOURCE.workspace, "source": SOURCE.name, "received_ns": 1, "count": count}
+    return msgspec.msgpack.encode({**head, "purposes": "changed"})
+
+
+def readable(message_id: str) -> bytes:
+    """A record of this version with one event."""
+    return encode(keep(request(track(message_id)), 2))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(("unreadable", "events"), [(head_only(3), 3), (b"\xff", 0)], ids=["head", "nothing"])
+async def test_a_record_that_cannot_be_read_holds_nothing_up(
+    tmp_path: Path, place: int, unreadable: bytes, events: int
+) -> None:
+    """Wherever it stands: it is set aside once, waits no longer, and a restart does not find it again."""
+    directory = tmp_path / "spool"
+    written = [readable("m-0"), readable("m-1")]
+    written.insert(place, unreadable)
+    log = SpoolLog.open(directory, 1 << 20)
+    log.append([frame(payload) for payload in written])
+    log.close()
+    async with a_door(directory) as door:
+        await door.drained()
+        assert door.stage.published() == ["m-0", "m-1"]
+        assert await door.send(track("m-2")) == [ACCEPTED]
+        expected = {"received": 3 + events, "accepted": 3, "requests": 1}
+        assert door.counts() == (expected | {"unanswered": events} if events else expected)
+        assert door.forward.spool.by_source() == {}
+    assert [each.payload for each in read_refused(directory / "refused.log")] == [unreadable]
+    async with a_door(directory) as door:
+        assert door.forward.carrier.state is State.OPEN
+        assert door.counts() == {}
+    assert len(read_refused(directory / "refused.log")) == 1
+
+
+async def test_only_what_cannot_be_read_is_left(tmp_path: Path) -> None:
+    """The way is opened, and stays open."""
+    directory = tmp_path / "spool"
+    log = SpoolLog.open(directory, 1 << 20)
+    log.append([frame(head_only(2)), frame(head_only(1))])
+    log.close()
+    async with a_door(directory) as door:
+        await door.drained()
+        assert await door.send(track("m-1")) == [ACCEPTED]
+        assert door.counts() == {"received": 4, "accepted": 1, "unanswered": 3, "requests": 1}
+        await eventually(lambda: door.forward.spool.size == 0)
+
+
 async def test_the_next_run_releases_what_is_left(tmp_path: Path) -> None:
     """In order, and before anything new."""
     async with a_door(tmp_path / "spool") as door:
@@ -344,6 +486,137 @@ async def test_a_client_that_goes_away_takes_nothing_back(door: Door) -> None:
     mend(door)
     await door.drained()
     assert door.stage.published() == ["m-0", "m-1"]
+
+
+async def test_a_refused_event_of_a_request_that_kafka_had_is_filed_again(door: Door) -> None:
+    """As decision 12 says: the copies differ in nothing that tells them, are counted as received each, and balance."""
+    door.stage.bus.lose_answers()
+    assert await door.send(track("m-1"), {"type": "shrug", "messageId": "r"}) == [DEFERRED, DEFERRED]
+    door.stage.bus.lose_answers(False)
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+    filed = [FailedEvent.FromString(record.value[6:]) for record in door.stage.bus.read("clew.events.failed.v1")]
+    assert len(filed) == 2
+    assert len({(each.message_id, each.received_time.ToNanoseconds(), each.index) for each in filed}) == 1
+    assert await ledger(door.stage) == {RECEIVED: 3, PUBLISHED: 1, BAD_TYPE: 2}
+    assert door.counts() == {"received": 2, "accepted": 1, "rejected": 1, "requests": 1}
+
+
+class _Meeting(_GoesOn):
+    """A pipeline whose answer meets something else in one turn of the loop."""
+
+    def __init__(self, pipeline: Carrier, other: Callable[[], None], *, first: bool) -> None:
+        super().__init__(pipeline)
+        self._other = other
+        self._first = first
+
+    def begin(self, submission: Submission, done: Done) -> Abandon:
+        """Let the other come first or last."""
+
+        def end(error: BaseException | None) -> None:
+            if self._first:
+                self._other()
+            tell(error)
+            if not self._first:
+                self._other()
+
+        tell, abandon = _unless_abandoned(done)
+        self._pipeline.begin(submission, end)
+        return abandon
+
+
+async def test_what_was_carried_is_not_kept_again_when_its_neighbour_fails(tmp_path: Path) -> None:
+    """Of one batch Kafka refuses one request and takes the other, in one turn of the loop: each has one fate."""
+    async with a_door(tmp_path / "spool", patience=5.0) as door:
+        door.stage.bus.fail_when(lambda record: "full" if ("clew-message-id", b"bad") in record.headers else None)
+        bad, good = (
+            asyncio.create_task(door.send(track("bad"))),
+            asyncio.create_task(door.send(track("good"), {"type": "shrug", "messageId": "r"})),
+        )
+        assert [await bad, await good] == [[DEFERRED], [ACCEPTED, REJECTED]]
+        assert door.forward.spool.events == 1
+        assert door.counts() == {"received": 3, "accepted": 1, "rejected": 1, "deferred": 1, "requests": 2}
+        door.stage.bus.fail_when(lambda _: None)
+        await door.drained()
+        assert sorted(door.stage.published()) == ["bad", "good"]
+        assert len(door.stage.bus.read("clew.events.failed.v1")) == 1
+        assert door.counts() == {"received": 3, "accepted": 2, "rejected": 1, "requests": 2}
+        assert await ledger(door.stage) == {RECEIVED: 3, PUBLISHED: 2, BAD_TYPE: 1}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+async def test_patience_that_ends_with_the_answer_changes_nothing(tmp_path: Path, first: bool) -> None:
+    """The request was carried or is kept, whichever came first in that turn of the loop, and never both."""
+    async with a_door(tmp_path / "spool", patience=60.0) as door:
+        meeting = _Meeting(door.stage.pipeline, partial(door.forward.carrier.shut, "no answer in time"), first=first)
+        door.forward.carrier._pipeline = meeting
+        verdicts = await door.send(track("m-1"))
+        assert verdicts == ([DEFERRED] if first else [ACCEPTED])
+        assert door.forward.spool.events == (1 if first else 0)
+        await door.drained()
+        assert door.stage.published() == ["m-1"]
+        assert door.counts() == {"received": 1, "accepted": 1, "requests": 1}
+        assert await ledger(door.stage) == {RECEIVED: 1, PUBLISHED: 1}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["written", "not_written"])
+async def test_a_client_that_leaves_while_its_request_is_kept(
+    door: Door, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """It is deferred, for it will be published; when the disk then fails, it was not answered. No count is negative."""
+    await shut(door, "m-0")
+    going_on, sync = threading.Event(), os.fdatasync
+
+    def wait(file: int) -> None:
+        assert going_on.wait(10.0)
+        if fails:
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.spool.log.os.fdatasync", wait)
+        leaving = asyncio.create_task(door.send(track("m-1")))
+        await eventually(lambda: door.forward.spool.events == 2)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert door.counts() == {"received": 2, "deferred": 2, "requests": 2}
+        going_on.set()
+        lost = {"deferred": 1, "unanswered": 1} if fails else {"deferred": 2}
+        await eventually(lambda: door.counts() == {"received": 2, "requests": 2, **lost})
+        await door.forward.spool.settled()
+    mend(door)
+    await door.drained()
+    assert door.stage.published() == (["m-0"] if fails else ["m-0", "m-1"])
+    lost = {"accepted": 1, "unanswered": 1} if fails else {"accepted": 2}
+    assert door.counts() == {"received": 2, "requests": 2, **lost}
+
+
+async def test_a_client_that_leaves_as_its_request_is_taken_out_of_the_pipeline_is_deferred(door: Door) -> None:
+    """It is in the spool from that moment on, though nothing of it has run since."""
+    door.stage.identity.script.gate.clear()
+    leaving = asyncio.create_task(door.send(track("m-1")))
+    await eventually(lambda: bool(door.stage.identity.script.requests))
+    door.forward.carrier.shut("a neighbour failed")
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert door.counts() == {"received": 1, "deferred": 1, "requests": 1}
+    door.stage.identity.script.gate.set()
+    await door.drained()
+    assert door.stage.published() == ["m-1"]
+    assert door.counts() == {"received": 1, "accepted": 1, "requests": 1}
+
+
+async def test_a_client_that_leaves_the_pipeline_is_not_kept(door: Door) -> None:
+    """Also when all that is in it is kept in the same turn of the loop."""
+    door.stage.identity.script.gate.clear()
+    leaving = asyncio.create_task(door.send(track("m-1")))
+    await eventually(lambda: bool(door.stage.identity.script.requests))
+    leaving.cancel()
+    asyncio.get_running_loop().call_soon(door.forward.carrier.shut, "a neighbour failed")
+    await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert door.forward.spool.events == 0
+    assert door.counts() == {"received": 1, "unanswered": 1, "requests": 1}
 
 
 async def _visit(door: Door, visitor: str, events: int, sent: dict[str, list[str]]) -> None:

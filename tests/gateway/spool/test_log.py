@@ -1,9 +1,10 @@
 """The spool's files: what was appended is there after a crash at any byte, and what is drained is gone."""
 
+import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -150,12 +151,13 @@ def test_damage_in_the_middle_costs_no_other_segment(log: SpoolLog, tmp_path: Pa
     log.close()
 
 
-def test_another_version_is_not_touched(log: SpoolLog, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [b"", frame(b"one")])
+def test_another_version_is_not_touched(log: SpoolLog, tmp_path: Path, kept: bytes) -> None:
     """It refuses to start, rather than to lose what the other has acknowledged."""
     append(log, b"one")
     log.close()
     segment = tmp_path / "spool" / f"{1:020}.log"
-    segment.write_bytes(b"CLEWSPL2" + segment.read_bytes()[len(MAGIC) :])
+    segment.write_bytes(b"CLEWSPL2" + kept)
     with pytest.raises(StorageUnavailable, match="was not written by this version"):
         reopened(tmp_path / "spool")
     assert segment.exists()
@@ -174,6 +176,62 @@ def test_a_failed_write_leaves_nothing(log: SpoolLog, monkeypatch: pytest.Monkey
             append(log, b"two")
     append(log, b"three")
     assert payloads(log) == [b"one", b"three"]
+
+
+@pytest.mark.parametrize("room", [0, 3, len(MAGIC), len(MAGIC) + 5])
+def test_a_full_disk_leaves_no_file_behind(
+    log: SpoolLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """However often a write fails, and wherever: what was acknowledged is found by the next run, which can start."""
+    append(log, b"x" * SEGMENT_BYTES)
+    before = sorted((tmp_path / "spool").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.spool.log.os.pwrite", _disk_with(room))
+        for _ in range(20):
+            with pytest.raises(OSError, match="No space left"):
+                append(log, b"y" * SEGMENT_BYTES)
+    assert sorted((tmp_path / "spool").iterdir()) == before
+    assert payloads(log) == [b"x" * SEGMENT_BYTES]
+    log.close()
+    log = reopened(tmp_path / "spool")
+    append(log, b"z")
+    assert payloads(log) == [b"x" * SEGMENT_BYTES, b"z"]
+    log.close()
+
+
+def _disk_with(room: int) -> Callable[[int, memoryview, int], int]:
+    """A disk on which a file has so many bytes; what comes behind them finds it full."""
+    real = os.pwrite
+
+    def pwrite(file: int, data: memoryview, offset: int) -> int:
+        if offset >= room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data[: room - offset], offset)
+
+    return pwrite
+
+
+@pytest.mark.parametrize(
+    "content", [*(MAGIC[:size] for size in range(len(MAGIC) + 1)), bytes(3), bytes(len(MAGIC)), MAGIC[:3] + bytes(5)]
+)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_segment_that_a_crash_left_without_its_beginning_is_empty(
+    log: SpoolLog, tmp_path: Path, content: bytes, number: int
+) -> None:
+    """Torn or zeros, alone, between others or last: it holds nothing, and nothing is refused for it."""
+    append(log, b"x" * SEGMENT_BYTES)
+    log.close()
+    directory = tmp_path / "spool"
+    (directory / f"{1:020}.log").rename(directory / f"{2:020}.log")
+    segment = directory / f"{number:020}.log"
+    acknowledged = [] if number == 2 else [b"x" * SEGMENT_BYTES]
+    segment.write_bytes(content)
+    log = reopened(directory)
+    assert payloads(log) == acknowledged
+    assert not segment.exists()
+    append(log, b"more")
+    assert payloads(log) == [*acknowledged, b"more"]
+    log.close()
 
 
 def test_only_the_owner_can_read_it(log: SpoolLog, tmp_path: Path) -> None:
