@@ -188,8 +188,7 @@ class Claims:
         claim = claimed.claim
         if claim.lows is None and not claim.decided:
             pairs = zip(claimed.events, claim.keys, strict=True)
-            # Before its records are at Kafka an event has no other outcome than that consent left it out.
-            claim.filtered.update(key for (event, request), key in pairs if event.index in request.outcomes)
+            claim.filtered.update(key for owned, key in pairs if _is_filtered(owned))
             self._let_go(claim, claim.keys)
             claim.keys = []
             self._finish(claim)
@@ -391,6 +390,12 @@ def settle_filtered(claimed: Claimed, owned: Owned) -> None:
         filter_reason=FilterReason.FILTER_REASON_CONSENT,
         detail="consent allows none of the purposes that the source collects for",
     )
+
+
+def _is_filtered(owned: Owned) -> bool:
+    event, submission = owned
+    outcome = submission.outcomes.get(event.index)
+    return outcome is not None and outcome.verdict == VERDICT_FILTERED
 
 
 def _refuse(owned: Owned) -> None:
