@@ -46,8 +46,8 @@ _LOOK_SECONDS: Final = 2.0
 _WARM_UP_SHARE: Final = 1 / 3
 _MOST_WARM_UP_SECONDS: Final = 600.0
 _SETTLE_SECONDS: Final = 60.0
-# What remembers people is bounded, and is to be full before anything is judged: of the usual 200,000 and 100,000 it takes
-# half an hour of new visitors, who look like a leak meanwhile.
+# What remembers people is bounded, and is to be full before anything is judged: the usual 200,000 and 100,000 take
+# half an hour of new visitors, and look like a leak meanwhile.
 _CACHES: Final = {"CLEW_IDENTITY_CACHE_SIZE": "4000", "CLEW_CONSENT_CACHE_SUBJECTS": "2000"}
 # An hour's events would fill a disk; the ledger is compared with where the topics end, which what has gone is part of.
 _RETENTION: Final = {"log.retention.bytes": "200000000", "log.segment.bytes": "50000000"}
