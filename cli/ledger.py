@@ -23,6 +23,7 @@ from clew.ledger.v1.ledger_service_pb2 import (
 )
 from clew.ledger.v1.ledger_service_pb2_grpc import LedgerServiceStub
 from cli.endpoints import Endpoints, NotRunning
+from cli.terminal import console as terminal
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _TIMEOUT_SECONDS: Final = 10
@@ -59,7 +60,7 @@ def ledger(data_dir: Path, seconds: int, *, source: str, minutes: bool, as_json:
             MessageToJson(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True) + "\n"
         )
     else:
-        show(answer, Console())
+        show(answer, terminal())
     return 0 if answer.balanced else 1
 
 

@@ -3,13 +3,14 @@
 Each command's work stands in a module of its own, loaded only when it is called.
 """
 
-import sys
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
+from cli.output import plain, written_output
 from cli.schemas_commands import app as schemas
 from cli.source_commands import app as sources
 from cli.topic.commands import app as topic
@@ -24,6 +25,25 @@ app = typer.Typer(
     # Plain help: loading what draws boxes takes as long as all the rest.
     rich_markup_mode=None,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    typer.echo(f"clew {version('clew')}")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """What goes before the commands."""
+
 
 app.add_typer(sources, name="source")
 app.add_typer(topics, name="topics")
@@ -222,9 +242,9 @@ def demo(
 
 
 def main() -> None:
-    """Entry point; a pipe that closes early is no error."""
-    try:
+    """Entry point."""
+    if plain():
+        # By NO_COLOR alone rich leaves out colours and keeps bold: whatever makes a console of its own is told here.
+        os.environ["TTY_COMPATIBLE"] = "0"
+    with written_output():
         app()
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

@@ -7,11 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.records import printable
+from cli.terminal import console as terminal
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
     """Print rows under headings; nothing in a cell can steer the terminal."""
-    console = console or Console()
+    console = console or terminal()
     cells = [[printable(cell) for cell in row] for row in rows]
     if console.is_terminal:
         table = Table(box=None, pad_edge=False, header_style="dim")

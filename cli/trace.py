@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from cli.terminal import console as terminal
 from cli.waterfall import Row, Waterfall, duration_text
 from mesh.spans import SpanRecord, find_trace, last_trace_id
 
@@ -41,7 +42,7 @@ def trace(trace_id: str, data_dir: Path, console: Console | None = None) -> int:
     if not spans:
         sys.stderr.write(_not_found(trace_id, data_dir) + "\n")
         return 1
-    console = console or Console()
+    console = console or terminal()
     if console.is_terminal:
         console.print(render_waterfall(spans))
     else:
