@@ -23,7 +23,9 @@ _SECONDS = 60
 _COMMANDS = ("up", "trace", "tail", "send", "source", "doctor", "demo")
 
 
-def _clew(*arguments: object, text: str = "", seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
+def _clew(
+    *arguments: object, text: str = "", seconds: float = _SECONDS, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli", *map(str, arguments)]
     return subprocess.run(
         command,
@@ -32,7 +34,7 @@ def _clew(*arguments: object, text: str = "", seconds: float = _SECONDS) -> subp
         text=True,
         timeout=seconds,
         check=False,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -348,6 +350,17 @@ def test_trace_of_nothing_fails(mesh: RunningMesh) -> None:
     assert "no spans of trace" in done.stderr
 
 
+def test_the_ledger_tells_a_misspelt_source_from_a_quiet_one(mesh: RunningMesh) -> None:
+    """Nothing was counted for either; only one that does not exist has exit status 1, and nobody reads `balanced`."""
+    quiet = new_id()
+    assert _on(mesh, "source", "create", quiet, "--no-key").returncode == 0
+    done = _on(mesh, "ledger", "--source", quiet)
+    assert (done.returncode, done.stderr) == (0, f"clew ledger: nothing was counted for source '{quiet}'\n")
+    misspelt = _on(mesh, "ledger", "--source", f"{quiet}x", "--since", "1h")
+    assert (misspelt.returncode, misspelt.stdout) == (1, "")
+    assert f"nothing was counted for source '{quiet}x' in that time; there is no source of that name" in misspelt.stderr
+
+
 def test_doctor_finds_a_healthy_mesh_healthy(mesh: RunningMesh) -> None:
     """Everything installed and reachable: nothing is bad, exit status 0."""
     done = _on(mesh, "doctor")
@@ -403,7 +416,7 @@ def test_help_names_every_command() -> None:
 
 def test_the_demo_shows_what_it_promises(kafka_options: list[str]) -> None:
     """`clew demo` drives a mesh with unmodified SDKs, shows every chapter, stops cleanly and leaves nothing."""
-    done = _clew("demo", *kafka_options, seconds=100)
+    done = _clew("demo", *kafka_options, seconds=100, columns=80)
     assert (done.returncode, done.stderr) == (0, "")
     for chapter in (
         "An anonymous visitor",
@@ -416,5 +429,9 @@ def test_the_demo_shows_what_it_promises(kafka_options: list[str]) -> None:
     ):
         assert chapter in done.stdout
     assert "verified" in done.stdout
+    # Whole, also where a pipe says that it has 80 columns.
+    assert "…" not in done.stdout
+    assert "Thread Picked Up  -" in done.stdout
+    assert "message_count=" in done.stdout
     assert "verdict filtered" in done.stdout
     assert done.stdout.rstrip().endswith("stopped cleanly")
