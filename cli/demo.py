@@ -12,6 +12,7 @@ from rich.console import Console
 from cli.children import ChildFailed
 from cli.demo_story import Story
 from cli.running import Mesh, MeshOptions
+from cli.send import RefusedRequest
 from cli.terminal import busy
 from cli.terminal import console as terminal
 
@@ -27,7 +28,7 @@ def demo(kafka: str, *, keep: bool) -> int:
     data_dir = Path(tempfile.mkdtemp(prefix="clew-demo-"))
     try:
         return asyncio.run(_run(MeshOptions(data_dir, kafka=kafka), terminal()))
-    except (ChildFailed, OSError) as error:
+    except (ChildFailed, RefusedRequest, OSError) as error:
         sys.stderr.write(f"clew demo: {error}\n")
         return 1
     finally:

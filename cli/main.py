@@ -107,8 +107,12 @@ def trace(
 
     It comes from the local span store.
     """
+    import re
+
     from cli.trace import trace as run
 
+    if trace_id != "last" and not re.fullmatch("[0-9a-fA-F]{32}", trace_id):
+        raise typer.BadParameter(f'{trace_id!r} is no trace id (32 hex digits), nor "last"', param_hint="ID")
     raise typer.Exit(run(trace_id, data_dir))
 
 
@@ -163,8 +167,8 @@ def tail(
 @app.command()
 def send(
     type_: Annotated[
-        str, typer.Argument(metavar="TYPE", help="track, identify, page, screen, group or alias.")
-    ] = "track",
+        str, typer.Argument(metavar="TYPE", help="track, identify, page, screen, group or alias; without: track.")
+    ] = "",
     event: Annotated[str, typer.Argument(metavar="[NAME]", help="Event or page name, group id, or previous id.")] = "",
     data_dir: DataDir = DEFAULT_DATA_DIR,
     user: Annotated[str, typer.Option(help="User id.")] = "",
@@ -180,6 +184,12 @@ def send(
 
     Example: clew send track "Order Completed" --user u-1 --properties '{"total": 12.5}'
     """
+    if file and (type_ or event or user or anonymous or properties):
+        raise typer.BadParameter(
+            "events of a file say themselves what they are; TYPE, NAME, --user, --anonymous and --properties do not go "
+            "with it",
+            param_hint="--file",
+        )
     import json
 
     from cli.send import BadEvent, Sending, read_file
@@ -189,7 +199,7 @@ def send(
         body = (
             read_file(file)
             if file
-            else json.dumps(Sending(type_, event, user, anonymous, properties).payload()).encode()
+            else json.dumps(Sending(type_ or "track", event, user, anonymous, properties).payload()).encode()
         )
     except BadEvent as error:
         typer.echo(f"clew send: {error}", err=True)

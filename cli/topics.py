@@ -139,7 +139,7 @@ def _settings(kafka: str) -> KafkaSettings:
 
 def _say(error: BaseException) -> int:
     sys.stderr.write(f"clew topics: {error}\n")
-    return USAGE if isinstance(error, (DeclarationError, SettingsError, _NoCluster)) else FAILED
+    return USAGE if isinstance(error, (DeclarationError, SettingsError)) else FAILED
 
 
 def _print(changes: Iterable[Change], notes: Iterable[str], *, made: bool = False, nothing: bool = True) -> None:

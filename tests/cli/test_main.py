@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from mesh.span_writer import SegmentWriter, encode_span
 from mesh.spans import SpanRecord
 
@@ -92,6 +94,16 @@ def test_with_no_color_no_escape_sequence_is_printed(data_dir: Path, arguments: 
     assert shown
     assert "\x1b" not in shown
     assert "\x1b" in on_terminal(*arguments, NO_COLOR="", CLEW_DATA_DIR=str(data_dir))
+
+
+@pytest.mark.parametrize("command", [("schemas", "plan"), ("schemas", "apply"), ("topic", "read", "events")])
+@pytest.mark.parametrize("address", ["nonsense", "http://", "file:///etc", "https://[x"])
+def test_a_registrys_address_that_is_none_is_refused_by_its_option(command: tuple[str, ...], address: str) -> None:
+    """Named as it was typed, exit status 2."""
+    done = CliRunner().invoke(app, [*command, "--registry", address])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Invalid value for '--registry'" in done.stderr
+    assert f"{address!r} is no address like https://registry.example" in done.stderr
 
 
 def test_with_no_color_a_terminal_is_still_one(data_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -270,10 +271,16 @@ def test_send_fails_when_an_event_is_rejected(mesh: RunningMesh) -> None:
     """A rejected event, a refused request and properties that are no JSON each have an exit status above zero."""
     assert _on(mesh, "send", "shrug", "--user", "u").returncode == 1
     refused = _on(mesh, "send", "page", "--user", "u", "--write-key", "nobody's")
-    assert (refused.returncode, json.loads(refused.stdout)["code"]) == (1, "UNKNOWN_WRITE_KEY")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(
+        r"clew send: the write key belongs to no source, .* \(UNKNOWN_WRITE_KEY, trace [0-9a-f]{32}\)\n", refused.stderr
+    )
     bad = _on(mesh, "send", "track", "E", "--user", "u", "--properties", "{")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "--properties is no JSON" in bad.stderr
+    both = _on(mesh, "send", "page", "--file", "/dev/null")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "TYPE" in both.stderr
     missing = _on(mesh, "send", "--file", "/nowhere/at/all")
     assert (missing.returncode, missing.stdout) == (2, "")
 
@@ -326,6 +333,34 @@ def test_tail_follows_until_it_is_interrupted(mesh: RunningMesh, tmp_path: Path)
         tail.wait()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            (),
+            "waiting for new events, failed events and merges; --from-beginning shows what is there; Ctrl-C ends",
+        ),
+        (
+            ("--from-beginning",),
+            "showing the events, failed events and merges that are there, then new ones; Ctrl-C ends",
+        ),
+    ],
+)
+def test_tail_says_on_a_terminal_what_it_waits_for(mesh: RunningMesh, options: tuple[str, ...], words: str) -> None:
+    """Once, on standard error, at once; what is piped elsewhere stays as it is."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "cli", "tail", "--data-dir", str(mesh.data_dir), "--user", new_id(), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower) as tail:
+        os.close(follower)
+        said = b""
+        while not said.endswith(b"\n"):
+            said += os.read(leader, 1_000)
+        tail.send_signal(signal.SIGINT)
+        shown, _ = tail.communicate(timeout=20)
+    os.close(leader)
+    assert (tail.returncode, shown, said.decode().strip()) == (0, b"", words)
+
+
 def test_trace_draws_the_waterfall_of_a_request(mesh: RunningMesh) -> None:
     """`clew trace ID` shows every process's spans of a request; `last` shows the latest."""
     trace_id = os.urandom(16).hex()
@@ -348,6 +383,9 @@ def test_trace_of_nothing_fails(mesh: RunningMesh) -> None:
     done = _on(mesh, "trace", "0" * 31 + "1")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no spans of trace" in done.stderr
+    wrong = _on(mesh, "trace", "xyz")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "'xyz' is no trace id (32 hex digits), nor \"last\"" in wrong.stderr
 
 
 def test_the_ledger_tells_a_misspelt_source_from_a_quiet_one(mesh: RunningMesh) -> None:
