@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 # A device that is full, or broken, or gone; a file that is larger than it may be.
@@ -22,6 +23,9 @@ def written_output() -> Iterator[None]:
 
     A pipe that closes early is no error.
     """
+    if sys.stdout is None:
+        # Closed before the start (`>&-`), so that nobody wants it.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
     try:
         try:
             yield

@@ -74,6 +74,15 @@ def test_an_output_that_is_full_is_said_in_a_line(
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("arguments", ["doctor", "trace last", "--help"])
+def test_an_output_that_was_closed_is_no_error(data_dir: Path, arguments: str) -> None:
+    """As a shell does it: exit status 0, and nothing is said."""
+    env = {**os.environ, "CLEW_DATA_DIR": str(data_dir)}
+    line = f"{sys.executable} -m cli {arguments} >&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, env=env, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("arguments", [("doctor",), ("trace", "last"), ("--help",)])
 def test_a_reader_that_has_enough_is_no_error(data_dir: Path, arguments: tuple[str, ...]) -> None:
     """As with `clew trace | head -0`: exit status 0, and nothing is said."""
