@@ -12,6 +12,9 @@ from rich.console import Console
 from cli.children import ChildFailed
 from cli.demo_story import Story
 from cli.running import Mesh, MeshOptions
+from cli.send import RefusedRequest
+from cli.terminal import busy
+from cli.terminal import console as terminal
 
 
 def demo(kafka: str, *, keep: bool) -> int:
@@ -24,8 +27,8 @@ def demo(kafka: str, *, keep: bool) -> int:
         return 2
     data_dir = Path(tempfile.mkdtemp(prefix="clew-demo-"))
     try:
-        return asyncio.run(_run(MeshOptions(data_dir, kafka=kafka), Console()))
-    except (ChildFailed, OSError) as error:
+        return asyncio.run(_run(MeshOptions(data_dir, kafka=kafka), terminal()))
+    except (ChildFailed, RefusedRequest, OSError) as error:
         sys.stderr.write(f"clew demo: {error}\n")
         return 1
     finally:
@@ -37,14 +40,14 @@ def demo(kafka: str, *, keep: bool) -> int:
 
 async def _run(options: MeshOptions, console: Console) -> int:
     mesh = Mesh(options, lambda text: console.print(text, style="yellow"))
-    with console.status("starting identity, consent, enrich and the gateway"):
+    with busy(console, "starting identity, consent, enrich and the gateway"):
         await mesh.start()
     try:
         broker = "Apache Kafka" if options.kafka else "the embedded broker, in memory only"
         console.print(f"[bold]clew serves[/bold] at {mesh.endpoints['http']}, on {broker} at {mesh.endpoints['kafka']}")
         problems = await asyncio.to_thread(_tell, Story(options.data_dir, console))
     finally:
-        with console.status("draining"):
+        with busy(console, "draining"):
             await mesh.stop()
     for problem in problems:
         sys.stderr.write(f"clew demo: {problem}\n")

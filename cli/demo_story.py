@@ -11,7 +11,6 @@ import grpc
 import rudderstack.analytics
 import segment.analytics
 from rich.console import Console
-from rich.table import Table
 
 from clew.consent.v1.consent_pb2 import Choice, PurposeChoice
 from clew.consent.v1.consent_service_pb2 import RecordConsentRequest
@@ -29,7 +28,8 @@ from cli.endpoints import Endpoints
 from cli.layout import BACKEND_CLIENT, WORKSPACE, Layout
 from cli.records import Decoded, Message, consume
 from cli.send import post
-from cli.trace import render_waterfall
+from cli.tables import print_table
+from cli.trace import print_waterfall
 from mesh.spans import find_trace, last_trace_id
 
 _VISITOR = "anon-theseus"
@@ -136,13 +136,9 @@ class Story:
         """Everything that is on the topics now."""
         self._title("What is on Kafka", "decoded from the topics' schema-versioned protobuf")
         found = self._consume(expected_events=10, expected_failed=1)
-        table = Table(box=None, pad_edge=False)
-        for heading in ("call", "what", "user", "assurance", "profile", "from", "campaign", "allowed"):
-            table.add_column(heading, no_wrap=True)
-        for record in found:
-            if isinstance(record.message, EnrichedEvent):
-                table.add_row(*_cells(record.message))
-        self._console.print(table)
+        headings = ("call", "what", "user", "assurance", "profile", "from", "campaign", "allowed")
+        rows = [_cells(record.message) for record in found if isinstance(record.message, EnrichedEvent)]
+        print_table(headings, rows, self._console)
         failed = [record.message for record in found if isinstance(record.message, FailedEvent)]
         for message in failed:
             self._console.print(f"  failed: {message.message_id}: {message.detail}", style="yellow")
@@ -169,7 +165,7 @@ class Story:
             time.sleep(0.2)
             trace_id = last_trace_id(self._data_dir)
             spans = list(find_trace(self._data_dir, trace_id)) if trace_id else []
-        self._console.print(render_waterfall(spans))
+        print_waterfall(spans, self._console)
         services = {span.service for span in spans}
         return [] if len(services) == 4 else [f"the trace holds spans of {sorted(services)} only"]
 

@@ -10,12 +10,15 @@ import grpc
 
 from clew.admin.v1.edge_debug_service_pb2_grpc import EdgeDebugServiceStub
 from clew.admin.v1.failed_event_service_pb2_grpc import FailedEventServiceStub
+from clew.admin.v1.source_pb2 import Source
+from clew.admin.v1.source_service_pb2 import ListSourcesRequest
 from clew.admin.v1.source_service_pb2_grpc import SourceServiceStub
 from clew.errors.v1.errors_pb2 import ErrorReason
 from cli.endpoints import Endpoints, NotRunning
 from mesh.status import error_from_rpc
 
 _SECONDS = 15
+_PAGE = 1_000
 # It reads topics, and publishes up to 500 events.
 _REDRIVE_SECONDS = 90
 
@@ -63,6 +66,18 @@ def connected(data_dir: Path, address: str = "", token: str = "") -> Iterator[Ga
         address, token = address or endpoints.grpc["gateway"], token or endpoints.admin_token
     with grpc.insecure_channel(address) as channel:
         yield Gateway(channel, (("authorization", f"Bearer {token}"),))
+
+
+def every_source(gateway: Gateway, workspace: str = "") -> Iterator[Source]:
+    """The sources of a workspace, or of all; raises as `Gateway.call` does."""
+    token = ""
+    while True:
+        request = ListSourcesRequest(workspace=workspace, page_size=_PAGE, page_token=token)
+        page = gateway.call("ListSources", request)
+        yield from page.sources
+        token = page.next_page_token
+        if not token:
+            return
 
 
 def translated(work: Callable[[], Any]) -> Any:

@@ -5,12 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console
-from rich.table import Table
 
 from clew.collector.v1.collector_service_pb2 import FilterReason
 from clew.event.v1.failed_event_pb2 import FailureReason
@@ -22,7 +20,11 @@ from clew.ledger.v1.ledger_service_pb2 import (
     GetLedgerResponse,
 )
 from clew.ledger.v1.ledger_service_pb2_grpc import LedgerServiceStub
-from cli.endpoints import Endpoints, NotRunning
+from cli.endpoints import NotRunning
+from cli.gateway_rpc import Gateway, Refused, connected, every_source, translated
+from cli.records import printable
+from cli.tables import print_table
+from cli.terminal import console as terminal
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _TIMEOUT_SECONDS: Final = 10
@@ -48,41 +50,52 @@ def parse_span(text: str) -> int:
 
 
 def ledger(data_dir: Path, seconds: int, *, source: str, minutes: bool, as_json: bool) -> int:
-    """Ask the gateway and print; exit status 0 when the counts add up, 1 when not or when nothing runs."""
+    """Ask the gateway and print.
+
+    Exit status 0 when the counts add up, 1 when not, when nothing runs or when there is no such source.
+    """
     try:
-        answer = read_ledger(Endpoints.read(data_dir), seconds, source=source, minutes=minutes)
-    except NotRunning as error:
-        sys.stderr.write(f"clew ledger: {error}\n")
+        with connected(data_dir) as gateway:
+            answer = read_ledger(gateway, seconds, source=source, minutes=minutes)
+            known = not source or bool(answer.entries) or _is_known(gateway, source)
+    except (NotRunning, Refused) as error:
+        sys.stderr.write(f"clew ledger: {printable(str(error))}\n")
         return 1
+    if source and not answer.entries:
+        when = " in that time" if seconds else ""
+        why = "" if known else "; there is no source of that name, see `clew source list`"
+        sys.stderr.write(f"clew ledger: nothing was counted for source {source!r}{when}{why}\n")
     if as_json:
         sys.stdout.write(
             MessageToJson(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True) + "\n"
         )
-    else:
-        show(answer, Console())
-    return 0 if answer.balanced else 1
+    elif known:
+        # Nobody is to read of a misspelt source that it is balanced.
+        show(answer, terminal())
+    return 0 if answer.balanced and known else 1
 
 
-def read_ledger(endpoints: Endpoints, seconds: int, *, source: str = "", minutes: bool = False) -> GetLedgerResponse:
+def read_ledger(gateway: Gateway, seconds: int, *, source: str = "", minutes: bool = False) -> GetLedgerResponse:
     """The ledger of the last seconds, or all of it with 0.
 
     Raises:
-        NotRunning: The gateway cannot be reached, or refuses.
+        NotRunning: The gateway cannot be reached.
+        Refused: It does not tell.
     """
     request = GetLedgerRequest(source=source, granularity=GRANULARITY_MINUTE if minutes else GRANULARITY_TOTAL)
     if seconds:
         request.start_time.FromSeconds(int(time.time()) - seconds)
-    target = endpoints.grpc["gateway"]
-    metadata = (("authorization", f"Bearer {endpoints.admin_token}"),)
-    with grpc.insecure_channel(target) as channel:
-        try:
-            answer: GetLedgerResponse = LedgerServiceStub(channel).GetLedger(
-                request, timeout=_TIMEOUT_SECONDS, metadata=metadata
-            )
-        except grpc.RpcError as error:
-            details: Any = error
-            raise NotRunning(f"the gateway at {target} does not answer: {details.details()}") from error
+    get = LedgerServiceStub(gateway.channel).GetLedger
+    answer: GetLedgerResponse = translated(lambda: get(request, timeout=_TIMEOUT_SECONDS, metadata=gateway.metadata))
     return answer
+
+
+def _is_known(gateway: Gateway, source: str) -> bool:
+    """Whether there is a source of that name in any workspace; True where the gateway does not tell."""
+    try:
+        return any(each.name == source for each in every_source(gateway))
+    except Refused:
+        return True
 
 
 def show(answer: GetLedgerResponse, console: Console) -> None:
@@ -90,19 +103,14 @@ def show(answer: GetLedgerResponse, console: Console) -> None:
     rejected = sorted({each.reason for entry in answer.entries for each in entry.rejected})
     filtered = sorted({each.reason for entry in answer.entries for each in entry.filtered})
     timed = any(entry.HasField("minute_time") for entry in answer.entries)
-    table = Table(box=None, pad_edge=False)
-    for name in ("workspace", "source", *(("minute (UTC)",) if timed else ())):
-        table.add_column(name)
-    for name in (*_COUNTS, *map(_failure, rejected), *map(_filter, filtered)):
-        table.add_column(name, justify="right")
-    for entry in answer.entries:
-        table.add_row(*_row(entry, rejected, filtered, timed=timed))
-    console.print(table)
+    counts = (*(("minute (UTC)",) if timed else ()), *_COUNTS, *map(_failure, rejected), *map(_filter, filtered))
+    rows = [_row(entry, rejected, filtered, timed=timed) for entry in answer.entries]
+    print_table(("workspace", "source", *counts), rows, console, numbers=len(counts))
     verdict = "balanced" if answer.balanced else "[red]does not add up: a fault of clew's, please report it[/red]"
     deferred = f", {answer.deferred:,} of them deferred" if answer.deferred else ""
-    console.print(f"\nin flight {answer.in_flight:,}{deferred}   {verdict}")
+    console.print(f"\nin flight {answer.in_flight:,}{deferred}   {verdict}", soft_wrap=True)
     if answer.truncated:
-        console.print("not all is shown: ask for less with --since or --source")
+        console.print("not all is shown: ask for less with --since or --source", soft_wrap=True)
 
 
 def _row(entry: LedgerEntry, rejected: Sequence[int], filtered: Sequence[int], *, timed: bool) -> list[str]:

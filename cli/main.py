@@ -3,13 +3,14 @@
 Each command's work stands in a module of its own, loaded only when it is called.
 """
 
-import sys
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
+from cli.output import plain, written_output
 from cli.schemas_commands import app as schemas
 from cli.source_commands import app as sources
 from cli.topic.commands import app as topic
@@ -24,6 +25,25 @@ app = typer.Typer(
     # Plain help: loading what draws boxes takes as long as all the rest.
     rich_markup_mode=None,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    typer.echo(f"clew {version('clew')}")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """What goes before the commands."""
+
 
 app.add_typer(sources, name="source")
 app.add_typer(topics, name="topics")
@@ -87,8 +107,12 @@ def trace(
 
     It comes from the local span store.
     """
+    import re
+
     from cli.trace import trace as run
 
+    if trace_id != "last" and not re.fullmatch("[0-9a-fA-F]{32}", trace_id):
+        raise typer.BadParameter(f'{trace_id!r} is no trace id (32 hex digits), nor "last"', param_hint="ID")
     raise typer.Exit(run(trace_id, data_dir))
 
 
@@ -143,8 +167,8 @@ def tail(
 @app.command()
 def send(
     type_: Annotated[
-        str, typer.Argument(metavar="TYPE", help="track, identify, page, screen, group or alias.")
-    ] = "track",
+        str, typer.Argument(metavar="TYPE", help="track, identify, page, screen, group or alias; without: track.")
+    ] = "",
     event: Annotated[str, typer.Argument(metavar="[NAME]", help="Event or page name, group id, or previous id.")] = "",
     data_dir: DataDir = DEFAULT_DATA_DIR,
     user: Annotated[str, typer.Option(help="User id.")] = "",
@@ -160,6 +184,12 @@ def send(
 
     Example: clew send track "Order Completed" --user u-1 --properties '{"total": 12.5}'
     """
+    if file and (type_ or event or user or anonymous or properties):
+        raise typer.BadParameter(
+            "events of a file say themselves what they are; TYPE, NAME, --user, --anonymous and --properties do not go "
+            "with it",
+            param_hint="--file",
+        )
     import json
 
     from cli.send import BadEvent, Sending, read_file
@@ -169,7 +199,7 @@ def send(
         body = (
             read_file(file)
             if file
-            else json.dumps(Sending(type_, event, user, anonymous, properties).payload()).encode()
+            else json.dumps(Sending(type_ or "track", event, user, anonymous, properties).payload()).encode()
         )
     except BadEvent as error:
         typer.echo(f"clew send: {error}", err=True)
@@ -222,9 +252,9 @@ def demo(
 
 
 def main() -> None:
-    """Entry point; a pipe that closes early is no error."""
-    try:
+    """Entry point."""
+    if plain():
+        # By NO_COLOR alone rich leaves out colours and keeps bold: whatever makes a console of its own is told here.
+        os.environ["TTY_COMPATIBLE"] = "0"
+    with written_output():
         app()
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

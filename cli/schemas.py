@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Final
 
-from rich.console import Console
 from rich.markup import escape
 
+from cli.terminal import console as terminal
 from mesh.registry import SchemaRegistry
 from mesh.registry.outside import OutsideRegistry, OutsideRegistryError, RegistrySettings
 from mesh.registry.publishing import IncompatibleSchema, Publishing, SchemaMissing, Step
@@ -76,7 +76,7 @@ def _print(steps: Iterable[Step], verb: str, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"pending": any(one["id"] is None for one in shown), "schemas": shown}, indent=2))
         sys.stdout.write("\n")
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True, highlight=False)
     empty = True
     for step in steps:
         empty = False

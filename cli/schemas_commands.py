@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import checked_registry
+
 app = typer.Typer(
     name="schemas",
     help="The schemas of the topics, in a Confluent-compatible registry of your own.\n\n"
@@ -16,7 +18,16 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Registry = Annotated[str, typer.Option(metavar="URL", envvar="CLEW_SCHEMA_REGISTRY", help="The registry's root.")]
+Registry = Annotated[
+    str,
+    typer.Option(
+        "--registry",
+        metavar="URL",
+        envvar="CLEW_SCHEMA_REGISTRY",
+        help="The registry's root.",
+        callback=checked_registry,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: each schema with its subject, version and id.")]
 
 

@@ -1,7 +1,7 @@
 """`clew source`: what its commands ask the gateway, and how the answers are shown."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from clew.admin.v1 import source_pb2 as nouns
 from clew.admin.v1 import source_service_pb2 as messages
 from clew.options.v1.privacy_pb2 import Purpose
 from cli.endpoints import NotRunning
-from cli.gateway_rpc import Gateway, Refused, connected
+from cli.gateway_rpc import Gateway, Refused, connected, every_source
 from cli.records import printable
 from cli.source_view import print_changes, print_json, print_secret, print_source, print_sources, say, time_text
 
@@ -95,7 +95,7 @@ def list_all(place: Place) -> int:
     """Show the sources of a workspace, or of all."""
 
     def work(gateway: Gateway) -> None:
-        sources = list(_every_source(gateway, place.workspace))
+        sources = list(every_source(gateway, place.workspace))
         if place.as_json:
             print_json(sources=sources)
         else:
@@ -235,17 +235,6 @@ def _run(place: Place, work: Callable[[Gateway], None]) -> int:
         sys.stderr.write(f"clew source: {error}\n")
         return 2
     return 0
-
-
-def _every_source(gateway: Gateway, workspace: str) -> Iterator[nouns.Source]:
-    token = ""
-    while True:
-        request = messages.ListSourcesRequest(workspace=workspace, page_size=_PAGE, page_token=token)
-        page = gateway.call("ListSources", request)
-        yield from page.sources
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def _get(gateway: Gateway, place: Place) -> nouns.Source:

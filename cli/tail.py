@@ -59,8 +59,9 @@ def tail(data_dir: Path, wanted: TailFilter, *, limit: int, from_beginning: bool
     show = as_json if json_lines else line
     try:
         endpoints = Endpoints.read(data_dir)
-        shown = 0
         require_kafka(endpoints.kafka)
+        _announce(from_beginning=from_beginning)
+        shown = 0
         for record in consume(endpoints.kafka, from_beginning=from_beginning, stop=stopped):
             if record is None or not wanted.accepts(record):
                 continue
@@ -76,6 +77,16 @@ def tail(data_dir: Path, wanted: TailFilter, *, limit: int, from_beginning: bool
         sys.stderr.write(f"clew tail: Kafka does not answer any more: {error.args[0].str()}\n")
         return 1
     return 0
+
+
+def _announce(*, from_beginning: bool) -> None:
+    """Say to who sits before it what is waited for: nothing may come for long."""
+    if sys.stderr.isatty():
+        what = "events, failed events and merges"
+        begin = f"showing the {what} that are there, then new ones"
+        wait = f"waiting for new {what}; --from-beginning shows what is there"
+        sys.stderr.write(f"{begin if from_beginning else wait}; Ctrl-C ends\n")
+        sys.stderr.flush()
 
 
 def _on_interrupt() -> Callable[[], bool]:

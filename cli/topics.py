@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 
 from cli.endpoints import Endpoints, KafkaAway, NotRunning, require_kafka
+from cli.terminal import console as terminal
 from mesh.bus.kafka_client import KafkaSettings
 from mesh.settings import SettingsError, read_settings
 from mesh.topics.cluster import ClusterError, TopicAdmin
@@ -150,11 +150,11 @@ def _settings(kafka: str) -> KafkaSettings:
 
 def _say(error: BaseException) -> int:
     sys.stderr.write(f"clew topics: {error}\n")
-    return USAGE if isinstance(error, (DeclarationError, SettingsError, _NoCluster)) else FAILED
+    return USAGE if isinstance(error, (DeclarationError, SettingsError)) else FAILED
 
 
 def _print(changes: Iterable[Change], notes: Iterable[str], *, made: bool = False, nothing: bool = True) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True, highlight=False)
     shown = list(changes)
     for change in shown:
         needs = f"  [yellow]needs {change.needs.value}[/yellow]" if change.needs else ""

@@ -10,8 +10,8 @@ from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
 app = typer.Typer(
     name="topics",
     help="Kafka's topics, as the contracts declare them.\n\n"
-    "Exit status of both commands: 0 all is as declared, 1 Kafka refused or did not answer, 2 wrong options or file, "
-    "3 changes are pending.\n\n"
+    "Exit status of both commands: 0 all is as declared, 1 nothing runs, or Kafka refused or did not answer, 2 wrong "
+    "options or file, 3 changes are pending.\n\n"
     "How to connect to a cluster with TLS or SASL stands in the file that CLEW_KAFKA_PROPERTIES_FILE names.",
     no_args_is_help=True,
 )

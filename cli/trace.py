@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from cli.terminal import console as terminal
 from cli.waterfall import Row, Waterfall, duration_text
 from mesh.spans import SpanRecord, find_trace, last_trace_id
 
@@ -23,8 +24,6 @@ _ERROR_COLOUR: Final = "red"
 _MAX_INDENT = 6
 _PLAIN_BAR_WIDTH = 40
 _MIN_BAR_WIDTH, _MAX_BAR_WIDTH = 10, 60
-_MIN_NAME_WIDTH = 20
-_MIN_STATUS_WIDTH = 12
 _MAX_OTHER_TRACES = 3
 
 # Spans leave their process within 100 ms: whoever asks right after the request waits a little rather than in vain.
@@ -41,13 +40,17 @@ def trace(trace_id: str, data_dir: Path, console: Console | None = None) -> int:
     if not spans:
         sys.stderr.write(_not_found(trace_id, data_dir) + "\n")
         return 1
-    console = console or Console()
+    print_waterfall(spans, console or terminal())
+    return 0
+
+
+def print_waterfall(spans: Sequence[SpanRecord], console: Console) -> None:
+    """Draw it on a terminal; elsewhere print it as text."""
     if console.is_terminal:
         console.print(render_waterfall(spans))
     else:
         # Not through the console, which would fold lines at 80 columns.
         console.file.write(waterfall_text(spans))
-    return 0
 
 
 def render_waterfall(spans: Sequence[SpanRecord]) -> RenderableType:
@@ -59,11 +62,12 @@ def render_waterfall(spans: Sequence[SpanRecord]) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=False)
     table.add_column("service", no_wrap=True)
     # Only what may shrink on a narrow terminal is allowed to wrap; the names themselves are cut instead.
-    table.add_column("span", min_width=_MIN_NAME_WIDTH)
+    # None has a least width, which would push the last one beyond the terminal's edge.
+    table.add_column("span")
     table.add_column("start", justify="right", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("", min_width=_MIN_BAR_WIDTH)
-    table.add_column("status", min_width=_MIN_STATUS_WIDTH, overflow="fold")
+    table.add_column("")
+    table.add_column("status", overflow="fold")
     for row in waterfall.rows:
         colour = colours[row.span.service]
         table.add_row(
@@ -111,7 +115,7 @@ class _Bar:
         yield Segment(" " * (width - begin - length))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(_MIN_BAR_WIDTH, min(_MAX_BAR_WIDTH, max(_MIN_BAR_WIDTH, options.max_width)))
+        return Measurement(min(_MIN_BAR_WIDTH, options.max_width), min(_MAX_BAR_WIDTH, options.max_width))
 
 
 def _find(trace_id: str, data_dir: Path) -> list[SpanRecord]:

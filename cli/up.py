@@ -18,7 +18,10 @@ from rich.text import Text
 from cli.children import ChildFailed
 from cli.health import kafka_problem
 from cli.layout import BadSecrets, DirectoryInUse
+from cli.output import plain
 from cli.running import Mesh, MeshOptions
+from cli.terminal import busy
+from cli.terminal import console as terminal
 
 _REFRESH_SECONDS = 1.0
 _PLAIN_EVERY = 10
@@ -34,18 +37,18 @@ def up(options: MeshOptions, *, as_json: bool) -> int:
 
 
 async def _run(options: MeshOptions, *, as_json: bool) -> int:
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     notices: deque[str] = deque(maxlen=5)
 
     def say(text: str) -> None:
         notices.append(text)
-        if not console.is_terminal:
+        if not console.is_terminal or plain():
             sys.stderr.write(text + "\n")
 
     mesh = Mesh(options, say)
     stop = _stop_event()
     try:
-        with console.status("starting identity, consent, enrich, gateway"):
+        with busy(console, "starting identity, consent, enrich, gateway"):
             if not await _start_unless_stopped(mesh, stop):
                 sys.stderr.write("stopped before everything had started\n")
                 return 0
@@ -106,7 +109,7 @@ def _announce(mesh: Mesh, *, as_json: bool) -> None:
 
 
 async def _watch(mesh: Mesh, stop: asyncio.Event, console: Console, notices: deque[str]) -> None:
-    if not console.is_terminal:
+    if not console.is_terminal or plain():
         await _watch_plainly(mesh, stop)
         return
     last: dict[str, Any] = {}

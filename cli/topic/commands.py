@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import DEFAULT_DATA_DIR, DataDir
+from cli.options import DEFAULT_DATA_DIR, DataDir, checked_registry
 
 if TYPE_CHECKING:
     from cli.topic.access import Access
@@ -21,9 +21,7 @@ app = typer.Typer(
 
 Topic = Annotated[
     str,
-    typer.Argument(
-        metavar="TOPIC", help="events, failed, profiles, consents, audit, or a full name.", show_default=False
-    ),
+    typer.Argument(metavar="TOPIC", help="events, failed, profiles, audit, or a full name.", show_default=False),
 ]
 From = Annotated[
     str,
@@ -67,7 +65,10 @@ Properties = Annotated[
 Registry = Annotated[
     str,
     typer.Option(
-        "--registry", metavar="URL", help="A Confluent-compatible schema registry; without: clew's own schemas."
+        "--registry",
+        metavar="URL",
+        help="A Confluent-compatible schema registry; without: clew's own schemas.",
+        callback=checked_registry,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="A line of JSON for each record.")]
@@ -247,8 +248,6 @@ def _access(data_dir: Path, kafka: str, properties: Path | None, registry: str) 
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise typer.BadParameter(f"{address!r} is no HOST:PORT", param_hint="--kafka")
-    if registry and not registry.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{registry!r} is no http:// or https:// URL", param_hint="--registry")
     return Access(data_dir, kafka, properties, registry)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from confluent_kafka import KafkaException
-from rich.console import Console
 
 from cli.endpoints import NotRunning
 from cli.records import printable
+from cli.terminal import console as terminal
 from cli.topic.access import Access, on_interrupt
 from cli.topic.errors import TopicError
 from cli.topic.matching import select
@@ -28,7 +28,7 @@ _LOOK_SECONDS: Final = 0.5
 def read(access: Access, selection: Selection, *, follow: bool, json_lines: bool, headers: bool) -> int:
     """Show the records; exit status 1 when they cannot be read, 130 when Ctrl-C came before the end."""
     stop = on_interrupt()
-    console = Console()
+    console = terminal()
     shown = 0
     try:
         broker, schemas = access.broker(), access.schemas()

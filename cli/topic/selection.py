@@ -7,14 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from clew.event.v1.failed_event_pb2 import FailureReason
+from cli.topics import declared_topics
 
-SHORT_NAMES: Final = {
-    "events": "clew.events.v1",
-    "failed": "clew.events.failed.v1",
-    "profiles": "clew.profiles.v1",
-    "consents": "clew.consents.v1",
-    "audit": "clew.audit.v1",
-}
+# `failed` of clew.events.failed.v1: what stands before the version, for each topic that is declared.
+SHORT_NAMES: Final = {topic.name.split(".")[-2]: topic.name for topic in declared_topics().topics}
 FAILED: Final = SHORT_NAMES["failed"]
 REASONS: Final = {
     name.removeprefix("FAILURE_REASON_").lower(): number for name, number in FailureReason.items() if number

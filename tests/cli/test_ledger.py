@@ -1,6 +1,7 @@
 """`clew ledger`: a table that people read, and an exit status that scripts do."""
 
 import io
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from clew.collector.v1.collector_service_pb2 import FilterReason
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.ledger.v1.ledger_pb2 import FilteredCount, LedgerEntry, RejectedCount
 from clew.ledger.v1.ledger_service_pb2 import GetLedgerResponse
+from cli.layout import Layout, write_private
 from cli.ledger import BadSpan, ledger, parse_span, show
 
 ENTRY = LedgerEntry(
@@ -24,10 +26,10 @@ ENTRY = LedgerEntry(
 )
 
 
-def shown(answer: GetLedgerResponse) -> str:
-    """What is printed, on a wide terminal."""
+def shown(answer: GetLedgerResponse, width: int = 160, *, terminal: bool = False) -> str:
+    """What is printed."""
     out = io.StringIO()
-    show(answer, Console(file=out, width=160))
+    show(answer, Console(file=out, width=width, height=40, force_terminal=terminal, color_system=None))
     return out.getvalue()
 
 
@@ -42,6 +44,50 @@ def test_counts_stand_under_their_reasons_and_the_verdict_below() -> None:
     ]
     assert "too deep" in text
     assert "in flight 3   balanced" in text
+
+
+SHOPS = GetLedgerResponse(
+    entries=[
+        LedgerEntry(
+            workspace="main",
+            source=f"shop-web-production-{region}",
+            received=1_234_567,
+            rejected=[
+                RejectedCount(reason=reason, count=1_000_000)
+                for reason in (FailureReason.FAILURE_REASON_MISSING_IDENTIFIER, FailureReason.FAILURE_REASON_TOO_DEEP)
+            ],
+        )
+        for region in ("eu", "us")
+    ],
+    balanced=True,
+)
+
+
+def test_a_pipe_gets_whole_lines_however_long() -> None:
+    """A line for each source and one of headings, nothing cut or folded, whatever the width."""
+    text = shown(SHOPS, width=40)
+    heading, *rows = text.splitlines()[:3]
+    assert heading.split()[:5] == ["workspace", "source", "received", "published", "duplicate"]
+    assert "rejected missing identifier" in heading
+    assert [row.split()[1] for row in rows] == ["shop-web-production-eu", "shop-web-production-us"]
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 160])
+def test_a_terminal_cuts_nothing(width: int) -> None:
+    """Names fold, numbers and headings stay whole, and where there is no room for a table each source has lines."""
+    text = shown(SHOPS, width, terminal=True)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.count("1,234,567") == 2
+    assert text.count("1,000,000") == 4
+    assert "received" in text
+    assert "identifier" in text
+    # Folded or whole: what stands below the beginning of a name goes on with it.
+    start = next(line.index("shop-web") for line in text.splitlines() if "shop-web" in line)
+    names = "".join(line[start:].partition(" ")[0] for line in text.splitlines())
+    assert "shop-web-production-eu" in names
+    assert "shop-web-production-us" in names
 
 
 def test_minutes_are_shown_when_there_are_any() -> None:
@@ -69,6 +115,17 @@ def test_other_spans_are_refused(text: str) -> None:
     """And not guessed at."""
     with pytest.raises(BadSpan):
         parse_span(text)
+
+
+def test_a_gateway_that_is_gone_is_said_as_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In words, without what gRPC says; exit status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    endpoints = {"http": "", "kafka": "", "grpc": {"gateway": address}, "write_key": "", "admin_token": "t"}
+    write_private(Layout(tmp_path).endpoints, endpoints)
+    assert ledger(tmp_path, 0, source="", minutes=False, as_json=False) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "clew ledger: the gateway does not answer; is `clew up` still running?\n")
 
 
 def test_without_a_mesh_it_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

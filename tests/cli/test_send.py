@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +14,7 @@ import pytest
 
 from cli.endpoints import Endpoints, NotRunning
 from cli.layout import Layout, write_private
-from cli.send import BadEvent, Sending, post, read_file, send
+from cli.send import BadEvent, RefusedRequest, Sending, post, read_file, send
 from gateway.decode import decode_request
 
 
@@ -68,6 +69,40 @@ def test_standard_input_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_file(Path("-")) == b'{"type":"page"}'
 
 
+@pytest.mark.parametrize("content", ["", "\n", " \r\n\n"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, content: str) -> None:
+    """And not sent for the edge to find malformed."""
+    path = tmp_path / "none"
+    path.write_text(content)
+    with pytest.raises(BadEvent, match="none is empty"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('{"a":1}\n{"a":\n{"a":2}', 2),
+        ('{"a":\n{"a":1}\n', 1),
+        ('{"a":1}\n\n{"a":2}\nnonsense\n', 4),
+        ('{"a":1}\n{"a":' + "[" * 100_000, 2),
+    ],
+)
+def test_a_line_that_is_no_json_is_named(tmp_path: Path, content: str, line: int) -> None:
+    """By its number in the file, where the others are an event a line."""
+    path = tmp_path / "lines"
+    path.write_text(content)
+    with pytest.raises(BadEvent, match=f"lines, line {line} is no JSON"):
+        read_file(path)
+
+
+@pytest.mark.parametrize("content", ['{\n"a": [\n{}\n]\n', '[\n{"a": 1},\n{"a": 2}\n'])
+def test_json_over_several_lines_is_for_the_edge_to_refuse(tmp_path: Path, content: str) -> None:
+    """It names the byte at which it is malformed, which is no line of events."""
+    path = tmp_path / "broken"
+    path.write_text(content)
+    assert read_file(path).decode() == content
+
+
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """Absent, a directory, or no text."""
     binary = tmp_path / "binary"
@@ -114,9 +149,24 @@ def endpoints(url: str) -> Endpoints:
     return Endpoints(url, "127.0.0.1:1", {}, "key", "token")
 
 
-def test_a_refusal_is_an_answer(edge: str) -> None:
-    """Its problem is shown as it came."""
-    assert post(endpoints(f"{edge}/401/problem"), b"{}", write_key="k") == {"success": False, "code": "X"}
+def test_a_refusal_is_no_answer(edge: str) -> None:
+    """Its problem is kept as it came."""
+    with pytest.raises(RefusedRequest) as refused:
+        post(endpoints(f"{edge}/401/problem"), b"{}", write_key="k")
+    assert refused.value.problem == {"success": False, "code": "X"}
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        ({"detail": "no such key", "code": "K", "trace_id": "f" * 32}, f"no such key (K, trace {'f' * 32})"),
+        ({"title": "Gone", "code": "G"}, "Gone (G)"),
+        ({}, "the edge does not say why"),
+    ],
+)
+def test_a_refusal_is_a_sentence(problem: dict[str, Any], said: str) -> None:
+    """What is wrong, then the code and the trace, as far as they are told."""
+    assert str(RefusedRequest(problem)) == said
 
 
 @pytest.mark.parametrize("path", ["/200/html", "/502/html", "/0/nothing"])
@@ -130,6 +180,15 @@ def test_a_key_that_no_header_can_carry_is_no_traceback(edge: str) -> None:
     """Pasted with its line end, for example."""
     with pytest.raises(NotRunning, match="cannot be asked"):
         post(endpoints(f"{edge}/200/good"), b"{}", write_key="k\nx")
+
+
+def test_an_edge_that_is_gone_is_said_as_elsewhere() -> None:
+    """With its address, and what may have ended."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(NotRunning) as gone:
+        post(endpoints(url), b"{}", write_key="k")
+    assert str(gone.value) == f"{url} does not answer (Connection refused); is `clew up` still running?"
 
 
 @pytest.mark.parametrize(("path", "status"), [("/200/good", 0), ("/200/bad", 1), ("/401/bad", 1), ("/200/html", 1)])

@@ -178,7 +178,7 @@ def test_a_start_makes_only_what_is_missing(admin: AdminClient, kafka: str) -> N
 def test_what_is_wrong_is_said_on_standard_error(tmp_path: Path) -> None:
     """No cluster named, none that answers, the embedded broker, a file or an address that is none."""
     nothing = clew("plan", "--data-dir", str(tmp_path))
-    assert (nothing.exit_code, nothing.stdout) == (USAGE, "")
+    assert (nothing.exit_code, nothing.stdout) == (FAILED, "")
     assert "--kafka HOST:PORT" in nothing.stderr
 
     with pytest.raises(TopicsNotMade, match=r"127\.0\.0\.1:9"):

@@ -92,6 +92,12 @@ def test_it_fits_the_terminal(width: int) -> None:
     """No line is wider than the terminal; at 80 columns times and bars are whole."""
     lines = drawn(REQUEST, width)
     assert max(len(line) for line in lines) <= width
+    if width >= 60:
+        counted = span(1, took=12, name="publish", attributes={"clew.batch.message_count": 12})
+        # Folded perhaps, and nothing of it lost.
+        lines = drawn([counted, *REQUEST[1:]], width)
+        last = next(line.index("status") for line in lines if "status" in line)
+        assert "".join(line[last:].strip() for line in lines).count("message_count=12") == 1
     if width >= 80:
         assert any("12.0 ms" in line and "━━━" in line for line in lines)
 

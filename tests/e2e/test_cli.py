@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -23,7 +24,9 @@ _SECONDS = 60
 _COMMANDS = ("up", "trace", "tail", "send", "source", "doctor", "demo")
 
 
-def _clew(*arguments: object, text: str = "", seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
+def _clew(
+    *arguments: object, text: str = "", seconds: float = _SECONDS, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli", *map(str, arguments)]
     return subprocess.run(
         command,
@@ -32,7 +35,7 @@ def _clew(*arguments: object, text: str = "", seconds: float = _SECONDS) -> subp
         text=True,
         timeout=seconds,
         check=False,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -268,10 +271,16 @@ def test_send_fails_when_an_event_is_rejected(mesh: RunningMesh) -> None:
     """A rejected event, a refused request and properties that are no JSON each have an exit status above zero."""
     assert _on(mesh, "send", "shrug", "--user", "u").returncode == 1
     refused = _on(mesh, "send", "page", "--user", "u", "--write-key", "nobody's")
-    assert (refused.returncode, json.loads(refused.stdout)["code"]) == (1, "UNKNOWN_WRITE_KEY")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(
+        r"clew send: the write key belongs to no source, .* \(UNKNOWN_WRITE_KEY, trace [0-9a-f]{32}\)\n", refused.stderr
+    )
     bad = _on(mesh, "send", "track", "E", "--user", "u", "--properties", "{")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "--properties is no JSON" in bad.stderr
+    both = _on(mesh, "send", "page", "--file", "/dev/null")
+    assert (both.returncode, both.stdout) == (2, "")
+    assert "TYPE" in both.stderr
     missing = _on(mesh, "send", "--file", "/nowhere/at/all")
     assert (missing.returncode, missing.stdout) == (2, "")
 
@@ -324,6 +333,34 @@ def test_tail_follows_until_it_is_interrupted(mesh: RunningMesh, tmp_path: Path)
         tail.wait()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            (),
+            "waiting for new events, failed events and merges; --from-beginning shows what is there; Ctrl-C ends",
+        ),
+        (
+            ("--from-beginning",),
+            "showing the events, failed events and merges that are there, then new ones; Ctrl-C ends",
+        ),
+    ],
+)
+def test_tail_says_on_a_terminal_what_it_waits_for(mesh: RunningMesh, options: tuple[str, ...], words: str) -> None:
+    """Once, on standard error, at once; what is piped elsewhere stays as it is."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "cli", "tail", "--data-dir", str(mesh.data_dir), "--user", new_id(), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower) as tail:
+        os.close(follower)
+        said = b""
+        while not said.endswith(b"\n"):
+            said += os.read(leader, 1_000)
+        tail.send_signal(signal.SIGINT)
+        shown, _ = tail.communicate(timeout=20)
+    os.close(leader)
+    assert (tail.returncode, shown, said.decode().strip()) == (0, b"", words)
+
+
 def test_trace_draws_the_waterfall_of_a_request(mesh: RunningMesh) -> None:
     """`clew trace ID` shows every process's spans of a request; `last` shows the latest."""
     trace_id = os.urandom(16).hex()
@@ -346,6 +383,20 @@ def test_trace_of_nothing_fails(mesh: RunningMesh) -> None:
     done = _on(mesh, "trace", "0" * 31 + "1")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no spans of trace" in done.stderr
+    wrong = _on(mesh, "trace", "xyz")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "'xyz' is no trace id (32 hex digits), nor \"last\"" in wrong.stderr
+
+
+def test_the_ledger_tells_a_misspelt_source_from_a_quiet_one(mesh: RunningMesh) -> None:
+    """Nothing was counted for either; only one that does not exist has exit status 1, and nobody reads `balanced`."""
+    quiet = new_id()
+    assert _on(mesh, "source", "create", quiet, "--no-key").returncode == 0
+    done = _on(mesh, "ledger", "--source", quiet)
+    assert (done.returncode, done.stderr) == (0, f"clew ledger: nothing was counted for source '{quiet}'\n")
+    misspelt = _on(mesh, "ledger", "--source", f"{quiet}x", "--since", "1h")
+    assert (misspelt.returncode, misspelt.stdout) == (1, "")
+    assert f"nothing was counted for source '{quiet}x' in that time; there is no source of that name" in misspelt.stderr
 
 
 def test_doctor_finds_a_healthy_mesh_healthy(mesh: RunningMesh) -> None:
@@ -403,7 +454,7 @@ def test_help_names_every_command() -> None:
 
 def test_the_demo_shows_what_it_promises(kafka_options: list[str]) -> None:
     """`clew demo` drives a mesh with unmodified SDKs, shows every chapter, stops cleanly and leaves nothing."""
-    done = _clew("demo", *kafka_options, seconds=100)
+    done = _clew("demo", *kafka_options, seconds=100, columns=80)
     assert (done.returncode, done.stderr) == (0, "")
     for chapter in (
         "An anonymous visitor",
@@ -416,5 +467,9 @@ def test_the_demo_shows_what_it_promises(kafka_options: list[str]) -> None:
     ):
         assert chapter in done.stdout
     assert "verified" in done.stdout
+    # Whole, also where a pipe says that it has 80 columns.
+    assert "…" not in done.stdout
+    assert "Thread Picked Up  -" in done.stdout
+    assert "message_count=" in done.stdout
     assert "verdict filtered" in done.stdout
     assert done.stdout.rstrip().endswith("stopped cleanly")

@@ -150,7 +150,7 @@ def test_following_goes_on_where_the_bounded_part_ended(written: Written) -> Non
 
 def test_a_topic_that_does_not_exist_is_waited_for(bootstrap: tuple[str, bool]) -> None:
     """With --follow, one of clew's own is read once somebody writes to it."""
-    written = Written(*bootstrap, topic="clew.consents.v1")
+    written = Written(*bootstrap, topic="clew.audit.v1")
     writer = threading.Timer(1.5, lambda: written.write({"value": b"first", "partition": 0}))
     writer.start()
     ended = threading.Event()

@@ -14,6 +14,7 @@ from clew.event.v1.failed_event_pb2 import FailureReason
 from cli.main import app
 from cli.topic.selection import (
     REASONS,
+    SHORT_NAMES,
     Asked,
     BadSelection,
     Range,
@@ -23,6 +24,7 @@ from cli.topic.selection import (
     parse_time,
     topic_name,
 )
+from cli.topics import declared_topics
 
 NOW = datetime(2026, 11, 26, 2, 30, tzinfo=UTC)
 NOW_MS = 1_795_660_200_000
@@ -34,6 +36,19 @@ RANGES = st.builds(
     st.integers(0, 10**12),
     st.none() | st.integers(0, 10**6),
 )
+
+
+def test_short_names_are_those_of_the_topics_that_are_declared() -> None:
+    """Help and errors list these and no other."""
+    declared = [topic.name for topic in declared_topics().topics]
+    assert list(SHORT_NAMES.values()) == declared
+    assert list(SHORT_NAMES) == ["events", "failed", "profiles", "audit"]
+    names = ", ".join(SHORT_NAMES)
+    with pytest.raises(BadSelection, match=f"short names are {names}$"):
+        topic_name("a/b")
+    for command in ("read", "replay"):
+        help_ = CliRunner().invoke(app, ["topic", command, "--help"], env={"COLUMNS": "200"}).stdout
+        assert f"{names}, or a full name." in help_
 
 
 @given(RANGES, st.integers(0, 10**12))
@@ -163,7 +178,7 @@ def test_ranges_add_up() -> None:
         (["read", "events", "--from", "-1h", "--until", "-2h"], "not after --from"),
         (["read", "a b"], "no name of a topic"),
         (["read", "events", "--kafka", "nowhere"], "no HOST:PORT"),
-        (["read", "events", "--registry", "file:///etc"], "no http"),
+        (["read", "events", "--registry", "file:///etc"], "no address like https://registry.example"),
         (["replay", "events", "--to", "a b"], "no name of a topic"),
         (["redrive", "--set", "userId"], "no PATH=JSON"),
         (["redrive", "--set", "userId=u-1"], "no JSON"),
