@@ -86,8 +86,8 @@ class GatewaySettings:
     refusal_seconds: float = setting(
         "CLEW_REFUSAL_SECONDS",
         default=HOLD_SECONDS,
-        help="a source that exceeds its rate or its share gets its 429 after this time, so that it asks less often,"
-        " 0 to 5 seconds; 0: at once",
+        help="a source that exceeds its rate or its share gets its 429 so much later on average, so that it asks less"
+        " often, 0 to 5 seconds; 0: at once",
     )
 
     head_seconds: float = setting(

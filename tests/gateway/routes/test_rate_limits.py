@@ -78,7 +78,7 @@ async def test_a_refusal_comes_late_and_nobody_else_waits() -> None:
         assert whole.tarpit.held == 1
         refused = await noisy.reply()
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
-        assert time.monotonic() - began >= 0.29
+        assert time.monotonic() - began >= 0.14
         # The connection is as good as before.
         assert (await noisy.ask(post(batch(1), "X-Write-Key: k1"))).status == 429
 
