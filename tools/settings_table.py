@@ -44,13 +44,13 @@ This page is written by `python tools/settings_table.py` from the code.
 """
 
 
-def table(settings: type, known: set[str]) -> str:
-    """The variables of one dataclass that are not known from a table before, as a Markdown table."""
+def table(settings: type) -> str:
+    """The variables of one dataclass, as a Markdown table; what every process reads stands in the first one only."""
+    known = set() if settings is ServerSettings else {row.variable for row in describe_settings(ServerSettings)}
     rows = ["| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
     for row in describe_settings(settings):
         if row.variable in known:
             continue
-        known.add(row.variable)
         default = "required" if row.default is None else f"`{row.default}`" if row.default else "none"
         kind = row.type.replace(" | ", ", ")
         rows.append(f"| `{row.variable}` | {kind} | {default} | {row.help} |")
@@ -59,8 +59,7 @@ def table(settings: type, known: set[str]) -> str:
 
 def page() -> str:
     """The whole page."""
-    known: set[str] = set()
-    return INTRODUCTION + "".join(f"\n## {title}\n\n{table(settings, known)}\n" for title, settings in SECTIONS)
+    return INTRODUCTION + "".join(f"\n## {title}\n\n{table(settings)}\n" for title, settings in SECTIONS)
 
 
 def main(arguments: list[str]) -> int:
