@@ -131,8 +131,10 @@ _FAILURES: Final = (
 def _look(where: Where) -> tuple[TopicAdmin, Plan]:
     topics = declared_topics(where.file).topics
     kafka = where.kafka or _running(where.data_dir)
+    # What is wrong with a file is told before what is wrong with the network.
+    settings = _settings(kafka)
     require_kafka(kafka)
-    admin = TopicAdmin(_settings(kafka))
+    admin = TopicAdmin(settings)
     return admin, make_plan(topics, admin.observe(topic.name for topic in topics), where.replicas)
 
 

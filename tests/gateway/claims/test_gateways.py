@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
+from gateway.claims import claims as module
 from gateway.claims import postgres, postgres_sql
 from gateway.claims.errors import LeaseLost
 from gateway.claims.limits import Limits
@@ -95,15 +96,18 @@ async def test_a_copy_whose_client_leaves_keeps_nothing(
     first.consent.script.gate.clear()
     held = asyncio.create_task(send(first, track("m-1")))
     await eventually(lambda: first.consent.script.requests)
-    look = store_of(second).look
+    look, waits = store_of(second).look, asyncio.Event()
 
     async def leaving(asked: Sequence[bytes]) -> Mapping[bytes, Held]:
+        waits.set()
         if not await look(asked):
             asyncio.get_running_loop().call_soon(copy.cancel)
         return await look(asked)
 
     monkeypatch.setattr(store_of(second), "look", leaving)
+    monkeypatch.setattr(module, "FOLLOW_SECONDS", 5.0)
     copy = asyncio.create_task(send(second, track("m-1")))
+    await asyncio.wait_for(waits.wait(), 5)
     first.consent.script.error = StorageUnavailable()
     first.consent.script.gate.set()
     await asyncio.gather(held, copy, return_exceptions=True)
