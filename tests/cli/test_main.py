@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from mesh.span_writer import SegmentWriter, encode_span
 from mesh.spans import SpanRecord
+from tests.support.requirements import missing
 
 _FULL = Path("/dev/full")
 _COMMAND = (sys.executable, "-m", "cli")
@@ -55,7 +56,6 @@ def test_the_version_is_the_packages() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"clew {version('clew')}\n", "")
 
 
-@pytest.mark.skipif(not _FULL.exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize(
     ("arguments", "name"),
@@ -65,6 +65,8 @@ def test_an_output_that_is_full_is_said_in_a_line(
     data_dir: Path, arguments: tuple[str, ...], name: str, *, buffered: bool
 ) -> None:
     """The command's name and why, exit status 1, whether the failure comes at once or at the end."""
+    if not _FULL.exists():
+        missing("this system has no /dev/full")
     env = {**os.environ, "CLEW_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "" if buffered else "1"}
     with _FULL.open("w") as full:
         done = subprocess.run(
