@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.collector.v1.collector_service_pb2 import Verdict
+from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from gateway.batch import Submission
 from gateway.decode import decode_request
 from gateway.spool.deferral import State
@@ -17,7 +18,7 @@ from gateway.spool.spool import Spool, SpoolBounds
 from gateway.stats import Stats
 from gateway.tap import Tap
 from mesh.bus.memory import MemoryBus
-from mesh.errors import ClewError
+from mesh.errors import ClewError, UpstreamUnavailable
 from tests.gateway.scripted import SOURCE, Stage, running_stage, trace_of
 from tests.mesh.rpc import eventually
 
@@ -29,6 +30,7 @@ ACCEPTED, DUPLICATED, REJECTED, FILTERED, DEFERRED = (
     Verdict.VERDICT_DEFERRED,
 )
 BOUNDS = SpoolBounds(64 << 20)
+DOWN = UpstreamUnavailable("identity", "it is down")
 
 
 @dataclass(slots=True)
@@ -114,3 +116,8 @@ async def a_door(directory: Path, *, patience: float = 1.0, bounds: SpoolBounds 
     bus = MemoryBus(delivery_timeout_seconds=0.5)
     async with running_stage(bus) as stage, forwarding(stage, directory, bounds, patience=patience) as door:
         yield door
+
+
+def records(stage: Stage) -> list[EnrichedEvent]:
+    """The events on the topic, oldest first."""
+    return [EnrichedEvent.FromString(record.value[6:]) for record in stage.bus.read("clew.events.v1")]

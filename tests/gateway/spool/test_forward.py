@@ -3,17 +3,14 @@
 import asyncio
 import json
 import os
-import random
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent, FailureReason
 from clew.identity.v1 import identity_service_pb2 as identity
 from clew.identity.v1.identifier_pb2 import Assurance
@@ -25,9 +22,8 @@ from gateway.http.router import Router
 from gateway.ledger.tally import DUPLICATE, PUBLISHED, RECEIVED, rejected
 from gateway.routes.health import add_health_routes
 from gateway.spool.deferral import State
-from gateway.spool.framing import frame
-from gateway.spool.log import SpoolLog, read_refused
-from gateway.spool.record import encode, keep, release
+from gateway.spool.log import read_refused
+from gateway.spool.record import release
 from gateway.spool.spool import SpoolBounds
 from mesh.bus.memory import MemoryBus
 from mesh.errors import (
@@ -37,26 +33,26 @@ from mesh.errors import (
     Internal,
     Overloaded,
     StorageUnavailable,
-    UpstreamUnavailable,
 )
 from tests.gateway.claims.test_claims import balanced, ledger
-from tests.gateway.scripted import SOURCE, Stage, plain_identity, running_stage
+from tests.gateway.scripted import plain_identity, running_stage
 from tests.gateway.spool.forwarding import (
     ACCEPTED,
     DEFERRED,
+    DOWN,
     DUPLICATED,
     FILTERED,
     REJECTED,
     Door,
     a_door,
     forwarding,
+    records,
     request,
     track,
 )
 from tests.mesh.rpc import eventually
 
 BAD_TYPE = rejected(FailureReason.FAILURE_REASON_UNKNOWN_TYPE)
-DOWN = UpstreamUnavailable("identity", "it is down")
 
 
 @pytest.fixture
@@ -64,11 +60,6 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     """A gateway that works, with an empty spool."""
     async with a_door(tmp_path / "spool") as opened:
         yield opened
-
-
-def records(stage: Stage) -> list[EnrichedEvent]:
-    """The events on the topic, oldest first."""
-    return [EnrichedEvent.FromString(record.value[6:]) for record in stage.bus.read("clew.events.v1")]
 
 
 async def shut(door: Door, message_id: str = "first") -> None:
@@ -371,56 +362,6 @@ async def test_a_request_that_spoils_its_batch_is_set_aside(door: Door, tmp_path
     assert door.counts() == {"received": 4, "accepted": 3, "unanswered": 1, "requests": 4}
 
 
-def head_only(count: int) -> bytes:
-    """A record of another version: what it counts can be read, what it holds cannot."""
-    head = {"serial": 1, "workspace": SOURCE.workspace, "source": SOURCE.name, "received_ns": 1, "count": count}
-    return msgspec.msgpack.encode({**head, "purposes": "changed"})
-
-
-def readable(message_id: str) -> bytes:
-    """A record of this version with one event."""
-    return encode(keep(request(track(message_id)), 2))
-
-
-@pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize(("unreadable", "events"), [(head_only(3), 3), (b"\xff", 0)], ids=["head", "nothing"])
-async def test_a_record_that_cannot_be_read_holds_nothing_up(
-    tmp_path: Path, place: int, unreadable: bytes, events: int
-) -> None:
-    """Wherever it stands: it is set aside once, waits no longer, and a restart does not find it again."""
-    directory = tmp_path / "spool"
-    written = [readable("m-0"), readable("m-1")]
-    written.insert(place, unreadable)
-    log = SpoolLog.open(directory, 1 << 20)
-    log.append([frame(payload) for payload in written])
-    log.close()
-    async with a_door(directory) as door:
-        await door.drained()
-        assert door.stage.published() == ["m-0", "m-1"]
-        assert await door.send(track("m-2")) == [ACCEPTED]
-        expected = {"received": 3 + events, "accepted": 3, "requests": 1}
-        assert door.counts() == (expected | {"unanswered": events} if events else expected)
-        assert door.forward.spool.by_source() == {}
-    assert [each.payload for each in read_refused(directory / "refused.log")] == [unreadable]
-    async with a_door(directory) as door:
-        assert door.forward.carrier.state is State.OPEN
-        assert door.counts() == {}
-    assert len(read_refused(directory / "refused.log")) == 1
-
-
-async def test_only_what_cannot_be_read_is_left(tmp_path: Path) -> None:
-    """The way is opened, and stays open."""
-    directory = tmp_path / "spool"
-    log = SpoolLog.open(directory, 1 << 20)
-    log.append([frame(head_only(2)), frame(head_only(1))])
-    log.close()
-    async with a_door(directory) as door:
-        await door.drained()
-        assert await door.send(track("m-1")) == [ACCEPTED]
-        assert door.counts() == {"received": 4, "accepted": 1, "unanswered": 3, "requests": 1}
-        await eventually(lambda: door.forward.spool.size == 0)
-
-
 async def test_the_next_run_releases_what_is_left(tmp_path: Path) -> None:
     """In order, and before anything new."""
     async with a_door(tmp_path / "spool") as door:
@@ -617,50 +558,3 @@ async def test_a_client_that_leaves_the_pipeline_is_not_kept(door: Door) -> None
     await asyncio.sleep(0)
     assert door.forward.spool.events == 0
     assert door.counts() == {"received": 1, "unanswered": 1, "requests": 1}
-
-
-async def _visit(door: Door, visitor: str, events: int, sent: dict[str, list[str]]) -> None:
-    """One event after the other, each once the one before was answered; refused ones are sent again."""
-    for number in range(events):
-        message_id = f"{visitor}-{number}"
-        await door.send(track(message_id, anonymousId=visitor))
-        sent[visitor].append(message_id)
-
-
-async def _break(door: Door, chance: random.Random, done: asyncio.Event) -> None:
-    """Outages of all kinds, one after the other."""
-    while not done.is_set():
-        await asyncio.sleep(chance.uniform(0.0, 0.2))
-        match chance.randrange(4):
-            case 0:
-                door.stage.identity.script.error = DOWN
-            case 1:
-                door.stage.consent.script.error = DOWN
-            case 2:
-                door.stage.bus.stop()
-            case _:
-                door.stage.enrich.script.gate.clear()
-        await asyncio.sleep(chance.uniform(0.0, 0.8))
-        door.stage.identity.script.error = door.stage.consent.script.error = None
-        door.stage.enrich.script.gate.set()
-        door.stage.bus.start()
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_any_series_of_outages_keeps_everything_in_order(tmp_path: Path, seed: int) -> None:
-    """Visitors that send one after the other see no error; each of their events is there once, in their order."""
-    sent: dict[str, list[str]] = defaultdict(list)
-    done = asyncio.Event()
-    async with a_door(tmp_path / "spool", patience=0.2) as door:
-        breaking = asyncio.create_task(_break(door, random.Random(seed), done))
-        await asyncio.gather(*(_visit(door, f"v{number}", 60, sent) for number in range(12)))
-        done.set()
-        await breaking
-        await door.drained()
-        found: dict[str, list[str]] = defaultdict(list)
-        for record in records(door.stage):
-            found[record.anonymous_id].append(record.message_id)
-        assert found == sent
-        counts = await ledger(door.stage)
-        assert counts == {RECEIVED: 12 * 60, PUBLISHED: 12 * 60}
-        assert door.counts() == {"received": 720, "accepted": 720, "requests": 720}
