@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from importlib import resources
 from urllib.parse import parse_qsl
 
-from gateway.http.message import JSON, Request, Response, json_response
+from gateway.http.message import Request, Response, json_response
 from gateway.http.router import Router
-from mesh.registry import SchemaRegistry
+from mesh.registry import CONTENT_TYPE, SchemaRegistry
 
 _PREFIX = "/registry/"
-_CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
@@ -40,8 +39,8 @@ def add_registry_routes(router: Router, registry: SchemaRegistry) -> None:
         query = dict(parse_qsl(request.query, keep_blank_values=True))
         status, value = registry.answer(request.method, path, query, request.body)
         if isinstance(value, str):
-            return Response(status, value.encode(), JSON)
-        return json_response(status, value, content_type=_CONTENT_TYPE)
+            return Response(status, value.encode(), CONTENT_TYPE)
+        return json_response(status, value, content_type=CONTENT_TYPE)
 
     for method in _METHODS:
         router.mount(method, _PREFIX, handle)
@@ -52,7 +51,7 @@ def add_elsewhere_routes(router: Router, url: str) -> None:
     answer = {"error_code": 404, "message": f"The schemas of these topics are registered at {url}; ask there"}
 
     async def handle(_: Request) -> Response:
-        return json_response(404, answer, content_type=_CONTENT_TYPE)
+        return json_response(404, answer, content_type=CONTENT_TYPE)
 
     for method in _METHODS:
         router.mount(method, _PREFIX, handle)

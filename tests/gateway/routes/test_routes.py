@@ -119,12 +119,15 @@ async def test_a_stock_client_reads_the_registry_below_its_prefix() -> None:
 
 
 async def test_the_registry_answers_in_its_clients_words() -> None:
-    """An unknown schema is the registry's own error, with its content type, and no problem of ours."""
+    """An unknown schema is the registry's own error, and no problem of ours; all has the registry's content type."""
     router = Router()
     add_registry_routes(router, contracts_registry())
-    response = await _get(router, "/registry/schemas/ids/99999?format=serialized")
-    assert (response.status_code, response.json()["error_code"]) == (404, 40403)
-    assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+    unknown = await _get(router, "/registry/schemas/ids/99999?format=serialized")
+    text = await _get(router, "/registry/subjects/clew.events.v1-value/versions/latest/schema")
+    assert (unknown.status_code, unknown.json()["error_code"]) == (404, 40403)
+    assert "message EnrichedEvent" in text.text
+    for response in (unknown, text):
+        assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
 
 
 async def test_a_registry_of_ones_own_takes_our_place() -> None:
