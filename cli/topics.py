@@ -157,7 +157,7 @@ def _say(error: BaseException) -> int:
 
 def _print(changes: Iterable[Change], notes: Iterable[str], *, made: bool = False, nothing: bool = True) -> None:
     console = terminal(soft_wrap=True, highlight=False)
-    shown = list(changes)
+    shown, notes = list(changes), list(notes)
     for change in shown:
         needs = f"  [yellow]needs {change.needs.value}[/yellow]" if change.needs else ""
         what = f"done: {change}" if made else str(change)
@@ -165,7 +165,7 @@ def _print(changes: Iterable[Change], notes: Iterable[str], *, made: bool = Fals
     for note in notes:
         console.print(f"note: {escape(note)}")
     if not shown and nothing:
-        console.print("all topics are as declared")
+        console.print("all topics are as declared" + (", but for what the notes say" if notes else ""))
 
 
 def _print_json(plan: Plan, done: Sequence[Change]) -> None:
