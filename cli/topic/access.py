@@ -1,11 +1,13 @@
 """What a command needs to read topics: where Kafka is, and who knows its schemas."""
 
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.endpoints import Endpoints, require_kafka
+from cli.records import printable
 from cli.topic.reader import Broker
 from cli.topic.schemas import Schemas
 
@@ -36,10 +38,14 @@ class Access:
             NotRunning: No mesh runs from the data directory, and nothing else is named.
         """
         if self.registry:
-            return Schemas(self.registry, own=False)
+            return Schemas(self.registry, own=False, tell=_tell)
         if self.kafka:
             return Schemas()
         return Schemas(f"{Endpoints.read(self.data_dir).http}/registry")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(printable(text) + "\n")
 
 
 def on_interrupt() -> Callable[[], bool]:

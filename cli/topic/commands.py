@@ -67,7 +67,8 @@ Registry = Annotated[
     typer.Option(
         "--registry",
         metavar="URL",
-        help="A Confluent-compatible schema registry; without: clew's own schemas.",
+        help="A Confluent-compatible schema registry, asked for every id; where it knows one not, the name in the "
+        "record's header counts. Without: clew's own schemas.",
         callback=checked_registry,
     ),
 ]

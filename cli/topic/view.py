@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -87,11 +88,21 @@ def typed_payload(payload: bytes) -> Event | None:
 
 
 def payload_value(payload: bytes) -> object:
-    """A failed event's payload for programs: JSON as such, a message as its JSON, anything else as text."""
+    """A failed event's payload for programs: JSON as such, a message as its JSON, anything else as text.
+
+    What only Python takes for JSON, and would write as it, is text too: NaN, and numbers beyond a double's.
+    """
     try:
-        return json.loads(payload)
+        return json.loads(payload, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return payload_text(payload)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number of JSON's")
+    return number
 
 
 def payload_text(payload: bytes) -> str:

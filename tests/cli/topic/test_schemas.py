@@ -87,6 +87,24 @@ def test_the_records_own_word_counts_against_a_number() -> None:
     value = frame_prefix(number) + failed.SerializeToString()
     assert Schemas().read(raw(value, "clew.event.v1.FailedEvent")).message == failed
     assert Schemas().read(raw(value, "acme.v1.Thing")).message is None
+    # Each record's own, also after one of the other registry's on the same topic.
+    both = Schemas()
+    assert both.read(raw(value, "clew.event.v1.EnrichedEvent")).schema == "clew.event.v1.EnrichedEvent"
+    assert both.read(raw(value, "clew.event.v1.FailedEvent")).message == failed
+
+
+def test_a_named_registry_that_is_of_no_use_is_told_once() -> None:
+    """A record whose header names clew's own message is read all the same, but not as if the registry knew it."""
+    failed = FailedEvent(workspace="main")
+    value = raw(frame_prefix(9_999) + failed.SerializeToString(), "clew.event.v1.FailedEvent")
+    told: list[str] = []
+    with serving(SchemaRegistry(TABLE)) as server:
+        schemas = Schemas(server.url, own=False, tell=told.append)
+        assert [schemas.read(each).message for each in (value, value)] == [failed, failed]
+        known = raw(frame_prefix(TABLE["messages"]["clew.event.v1.FailedEvent"]) + failed.SerializeToString())
+        assert schemas.read(known).schema == "clew.event.v1.FailedEvent"
+    assert len(told) == 1
+    assert f"the registry at {server.url} answers 404" in told[0]
 
 
 def test_what_nobody_knows_is_said() -> None:
