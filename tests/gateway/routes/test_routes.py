@@ -1,6 +1,7 @@
 """What browsers, schema clients and probes find beside the data path."""
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from gateway.http.message import Handler, Headers, Request
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
 from gateway.routes.browser import add_browser_routes
+from gateway.routes.collect import PATHS
 from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
 from gateway.routes.registry import add_elsewhere_routes, add_registry_routes, contracts_registry
@@ -138,6 +140,21 @@ async def test_a_registry_of_ones_own_takes_our_place() -> None:
         response = await _get(router, path)
         assert (response.status_code, response.json()["error_code"]) == (404, 404)
         assert "https://registry.example" in response.json()["message"]
+
+
+async def test_who_opens_the_address_in_a_browser_is_led_on() -> None:
+    """A page that says where events go, and links to what there is to see; each link leads somewhere."""
+    router = Router()
+    add_docs_routes(router)
+    add_health_routes(router, list)
+    response = await _get(router, "/")
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    links = re.findall(r'href="([^"]+)"', response.text)
+    assert {"/docs", "/openapi.json", "/asyncapi.json"} <= set(links)
+    for link in links:
+        assert (await _get(router, link)).status_code == 200
+    for name in re.findall(r"/v1/[a-z]+", response.text):
+        assert name in PATHS
 
 
 async def test_the_topics_are_served_as_asyncapi() -> None:
