@@ -75,7 +75,9 @@ def show(console: Console, read: Read, *, headers: bool = True) -> None:
 
 def typed_payload(payload: bytes) -> Event | None:
     """The message of an event that came by gRPC, and lies there serialized; None where the payload is text."""
-    if not payload or payload.lstrip()[:1] in {b"{", b"["}:
+    begins_as_text = payload.lstrip()[:1] in {b"{", b"["}
+    # A line feed may be the tag of a message's first field, and what follows that field's length: 91 or 123 bytes.
+    if not payload or (begins_as_text and (payload[:1] != b"\n" or _is_json(payload))):
         return None
     try:
         event = Event.FromString(payload)
@@ -85,6 +87,14 @@ def typed_payload(payload: bytes) -> Event | None:
     known.CopyFrom(event)
     known.DiscardUnknownFields()
     return event if known.ByteSize() == len(payload) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def payload_value(payload: bytes) -> object:

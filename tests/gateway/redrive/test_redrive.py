@@ -115,6 +115,18 @@ def mended(event: dict[str, Any], **members: Any) -> dict[str, str]:
     return {"eventJson": json.dumps({**event, "userId": "u-1", **members})}
 
 
+async def test_an_event_with_half_a_character_for_a_key_can_be_mended(operator: Operator) -> None:
+    """It failed for that; the others of the call are not kept from being sent, nor this one."""
+    event = {"type": "track", "event": "Bought", "messageId": new_id(), "userId": "u-1"}
+    broken = json.dumps({**event, "properties": {"\ud800": 1}})
+    found = await operator.redrive({"offset": await operator.fail(broken), "eventJson": json.dumps(event)})
+    assert [(one["status"], one["verdict"]) for one in found] == [("REDRIVE_STATUS_SENT", "VERDICT_ACCEPTED")]
+    assert found[0]["changedPaths"] == ["/properties"]
+    emptied = json.dumps({**event, "messageId": new_id(), "properties": {}})
+    found = await operator.redrive({"offset": await operator.fail(broken), "eventJson": emptied})
+    assert found[0]["changedPaths"] == ["/messageId", r"/properties/\ud800"]
+
+
 async def test_a_mended_event_goes_the_way_of_every_event(operator: Operator) -> None:
     """Its message id and the client's times stay, when it happened is reckoned from its first receipt, it is marked."""
     event = nameless(timestamp="2026-01-02T03:04:05.678Z", properties={"big": 2**53 + 1})
