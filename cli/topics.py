@@ -64,6 +64,7 @@ def show_plan(where: Where, *, as_json: bool) -> int:
 def apply_plan(where: Where, permissions: Sequence[Permission], *, as_json: bool) -> int:
     """Make what the permissions allow, print what was made and what was not; the exit status."""
     done: list[Change] = []
+    plan = Plan((), ())
     try:
         admin, plan = _look(where)
         for change in admin.apply(plan.allowed(permissions)):
@@ -71,6 +72,9 @@ def apply_plan(where: Where, permissions: Sequence[Permission], *, as_json: bool
             if not as_json:
                 _print((change,), (), made=True)
     except _FAILURES as error:
+        if done and as_json:
+            # What was made stands, whatever came after it.
+            _print_json(plan, done)
         return _say(error)
     left = [change for change in plan.changes if change not in done]
     if as_json:
