@@ -1,5 +1,6 @@
 """The read-only schema registry, where stock clients look for it: `http://host:port/registry`."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -8,8 +9,13 @@ from urllib.parse import parse_qsl
 from gateway.http.message import Request, Response, json_response
 from gateway.http.router import Router
 from mesh.registry import CONTENT_TYPE, SchemaRegistry
+from mesh.registry.table import INVALID_SCHEMA
 
 _PREFIX = "/registry/"
+# Twice the largest schema of ours as text; of a larger one it need not be found out at length that it is none.
+_MOST_BYTES = 512 * 1024
+# Above so many bytes a comparison takes milliseconds: in a thread, one at a time, the loop gets its turns in between.
+_LARGE_BYTES = 32 * 1024
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
@@ -33,11 +39,20 @@ def contracts_registry() -> SchemaRegistry:
 
 def add_registry_routes(router: Router, registry: SchemaRegistry) -> None:
     """Serve a registry under `/registry/`. It refuses writes itself, in its clients' words."""
+    turn = asyncio.Lock()
 
     async def handle(request: Request) -> Response:
         path = "/" + request.path.removeprefix(_PREFIX)
         query = dict(parse_qsl(request.query, keep_blank_values=True))
-        status, value = registry.answer(request.method, path, query, request.body)
+        asked = (request.method, path, query, request.body)
+        if len(request.body) > _MOST_BYTES:
+            error = {"error_code": INVALID_SCHEMA, "message": f"A schema of clew's has less than {_MOST_BYTES} bytes"}
+            return json_response(413, error, content_type=CONTENT_TYPE)
+        if len(request.body) > _LARGE_BYTES:
+            async with turn:
+                status, value = await asyncio.to_thread(registry.answer, *asked)
+        else:
+            status, value = registry.answer(*asked)
         if isinstance(value, str):
             return Response(status, value.encode(), CONTENT_TYPE)
         return json_response(status, value, content_type=CONTENT_TYPE)

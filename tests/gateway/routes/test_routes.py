@@ -1,6 +1,8 @@
 """What browsers, schema clients and probes find beside the data path."""
 
 import asyncio
+import base64
+import json
 import re
 from typing import Any
 
@@ -130,6 +132,29 @@ async def test_the_registry_answers_in_its_clients_words() -> None:
     assert "message EnrichedEvent" in text.text
     for response in (unknown, text):
         assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+
+
+async def test_a_large_schema_stops_nobody_else() -> None:
+    """A hundred thousand messages take long to compare, to no end: the loop goes on meanwhile. More is refused."""
+    router = Router()
+    add_registry_routes(router, contracts_registry())
+    descriptor = base64.b64encode(b"\x22\x00" * 100_000).decode()
+    path = "/registry/subjects/clew.events.v1-value"
+
+    async def ask(schema: str) -> int:
+        body = json.dumps({"schema": schema}).encode()
+        return (await router.handle(Request("POST", path, "", Headers([]), body, "", 0))).status
+
+    asking = asyncio.create_task(ask(descriptor))
+    turns = 0
+    while not asking.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert await asking == 404
+    assert turns > 3
+    assert await ask(descriptor * 2) == 413
+    largest = max(contracts_registry().table.schemas.values(), key=lambda schema: len(schema.text))
+    assert await ask(largest.text) == 404
 
 
 async def test_a_registry_of_ones_own_takes_our_place() -> None:
