@@ -276,6 +276,24 @@ async def test_a_client_that_sends_it_again_itself_sends_a_duplicate(operator: O
     assert (late["verdict"], result["verdict"]) == ("duplicate", "VERDICT_DUPLICATE")
 
 
+@pytest.mark.parametrize(("events", "keys", "told"), [(3, 0, 1), (3, 60, 50), (130, 60, 20)])
+async def test_an_entry_of_the_audit_fits_into_a_record(operator: Operator, events: int, keys: int, told: int) -> None:
+    """However much was changed: Kafka's clients send no record of more than a megabyte, and nothing goes unaudited."""
+    properties = {f"{at:02}" + "x" * 180: 1 for at in range(keys)}
+    event = nameless(properties=properties)
+    first = await operator.fail(event)
+    await operator.send(*[event] * (events - 1))
+    replacement = mended(event, properties={})
+    await operator.redrive(*({"offset": first + at, **replacement} for at in range(events)))
+    for entry in operator.audit():
+        redriven = entry.events_redriven.events
+        assert len(redriven) == events
+        assert {one.changed_path_count for one in redriven} == {keys + 1}
+        assert all(len(one.changed_paths) >= told for one in redriven)
+    assert len(operator.audit()) == 2
+    assert all(len(record.value or b"") < 900_000 for record in operator.records(AUDIT_TOPIC))
+
+
 async def test_the_audit_says_who_why_which_and_what_but_no_value(operator: Operator) -> None:
     """One entry before anything is sent and one with the outcome; paths of what was changed, no personal data."""
     event = nameless(properties={"card": "4111-secret", "total": 1})
