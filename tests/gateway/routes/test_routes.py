@@ -59,7 +59,10 @@ async def test_a_browser_is_sent_nowhere_else() -> None:
     assert "segment." not in str(settings).replace("Segment.io", "")
 
 
-@pytest.mark.parametrize(("forwarded", "protocol"), [("https", "https"), ("http", "http"), ("gopher", "http")])
+@pytest.mark.parametrize(
+    ("forwarded", "protocol"),
+    [("https", "https"), ("http", "http"), ("gopher", "http"), ("https, http", "https"), ("http,https", "http")],
+)
 async def test_the_scheme_is_the_one_before_the_proxy(forwarded: str, protocol: str) -> None:
     """Behind a proxy that ends TLS, browsers keep to https."""
     response = await _get(_browser_router(), "/v1/projects/wk_web/settings", x_forwarded_proto=forwarded)
