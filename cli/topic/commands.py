@@ -69,7 +69,7 @@ Registry = Annotated[
     typer.Option(
         "--registry",
         metavar="URL",
-        help="A Confluent-compatible schema registry, asked for every id; where it knows one not, the name in the "
+        help="A Confluent-compatible schema registry, asked for every id; where it does not know one, the name in the "
         "record's header counts. Without: clew's own schemas.",
         callback=checked_registry,
     ),
