@@ -1,5 +1,6 @@
 """What a command needs to read topics: where Kafka is, and who knows its schemas."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -8,8 +9,11 @@ from pathlib import Path
 
 from cli.endpoints import Endpoints, require_kafka
 from cli.records import printable
+from cli.topic.errors import TopicError
 from cli.topic.reader import Broker
 from cli.topic.schemas import Schemas
+from mesh.registry.outside import RegistrySettings
+from mesh.settings import SettingsError, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,14 @@ class Access:
 
         Raises:
             NotRunning: No mesh runs from the data directory, and nothing else is named.
+            TopicError: What the environment says of how to log in to a named registry cannot be used.
         """
         if self.registry:
-            return Schemas(self.registry, own=False, tell=_tell)
+            try:
+                settings = read_settings(RegistrySettings, {**os.environ, "CLEW_SCHEMA_REGISTRY": self.registry})
+            except SettingsError as error:
+                raise TopicError(str(error)) from error
+            return Schemas(self.registry, own=False, authorization=settings.authorization, tell=_tell)
         if self.kafka:
             return Schemas()
         return Schemas(f"{Endpoints.read(self.data_dir).http}/registry")

@@ -70,7 +70,7 @@ Registry = Annotated[
         "--registry",
         metavar="URL",
         help="A Confluent-compatible schema registry, asked for every id; where it does not know one, the name in the "
-        "record's header counts. Without: clew's own schemas.",
+        "record's header counts. Log in by CLEW_SCHEMA_REGISTRY_AUTH or _TOKEN. Without: clew's own schemas.",
         callback=checked_registry,
     ),
 ]

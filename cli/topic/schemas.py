@@ -60,11 +60,20 @@ class Schemas:
     Args:
         registry: URL of a registry; empty: none is asked.
         own: Whether that registry is a gateway's, so that its ids are those that this program knows.
+        authorization: How to log in to it, as the header field says it; empty: nobody has to.
         tell: Told, once, why a registry that somebody named was of no use for a record that then was read without it.
     """
 
-    def __init__(self, registry: str = "", *, own: bool = True, tell: Callable[[str], None] = _nobody) -> None:
+    def __init__(
+        self,
+        registry: str = "",
+        *,
+        own: bool = True,
+        authorization: str = "",
+        tell: Callable[[str], None] = _nobody,
+    ) -> None:
         self._registry = registry.rstrip("/")
+        self._fields = {"Authorization": authorization} if authorization else {}
         self._own = own or not registry
         self._tell = tell
         table = json.loads((resources.files("clew") / "registry.json").read_text(encoding="utf-8"))
@@ -162,9 +171,9 @@ class Schemas:
         return pool.FindFileByName(proto.name)
 
     def _get(self, path: str) -> dict[str, Any]:
-        url = f"{self._registry}{path}"
+        request = urllib.request.Request(f"{self._registry}{path}", headers=self._fields)  # noqa: S310 - see below
         try:
-            with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - the user's own registry
+            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - the user's own registry
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             raise UnknownSchema(f"the registry at {self._registry} answers {error.code}") from error
