@@ -142,3 +142,12 @@ def test_what_is_too_much_loses_its_newest_minutes_and_no_source() -> None:
     # In total there are no minutes, and of a single minute there is nothing older.
     totals = ledger_entries({Cell("shop", source, 0, RECEIVED): 1 for source in "abc"})
     assert [entry.source for entry in oldest(totals, 2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("field", ["workspace", "source"])
+def test_a_name_that_no_store_can_look_for_is_refused(grpc_stub: Any, field: str) -> None:
+    """PostgreSQL knows no text with a NUL: it is the caller's fault, and told as such."""
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(grpc_stub, **{field: "a\0b"})
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
