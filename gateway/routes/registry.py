@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from urllib.parse import parse_qsl
@@ -14,7 +15,8 @@ from mesh.registry.table import INVALID_SCHEMA
 _PREFIX = "/registry/"
 # Twice the largest schema of ours as text; of a larger one it need not be found out at length that it is none.
 _MOST_BYTES = 512 * 1024
-# Above so many bytes a comparison takes milliseconds: in a thread, one at a time, the loop gets its turns in between.
+# Above so many bytes a comparison takes milliseconds: in a thread the loop gets its turns in between. One thread, that
+# goes on when its client has gone: clients that come and go would else have many of them run beside the loop.
 _LARGE_BYTES = 32 * 1024
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -39,7 +41,7 @@ def contracts_registry() -> SchemaRegistry:
 
 def add_registry_routes(router: Router, registry: SchemaRegistry) -> None:
     """Serve a registry under `/registry/`. It refuses writes itself, in its clients' words."""
-    turn = asyncio.Lock()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="registry")
 
     async def handle(request: Request) -> Response:
         path = "/" + request.path.removeprefix(_PREFIX)
@@ -49,8 +51,7 @@ def add_registry_routes(router: Router, registry: SchemaRegistry) -> None:
             error = {"error_code": INVALID_SCHEMA, "message": f"A schema of clew's has less than {_MOST_BYTES} bytes"}
             return json_response(413, error, content_type=CONTENT_TYPE)
         if len(request.body) > _LARGE_BYTES:
-            async with turn:
-                status, value = await asyncio.to_thread(registry.answer, *asked)
+            status, value = await asyncio.get_running_loop().run_in_executor(pool, registry.answer, *asked)
         else:
             status, value = registry.answer(*asked)
         if isinstance(value, str):
