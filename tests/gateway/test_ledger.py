@@ -147,7 +147,8 @@ def test_what_is_too_much_loses_its_newest_minutes_and_no_source() -> None:
 @pytest.mark.parametrize("field", ["workspace", "source"])
 def test_a_name_that_no_store_can_look_for_is_refused(grpc_stub: Any, field: str) -> None:
     """PostgreSQL knows no text with a NUL: it is the caller's fault, and told as such."""
+    fields: dict[str, Any] = {field: "a\0b"}
     with pytest.raises(grpc.RpcError) as caught:
-        ask(grpc_stub, **{field: "a\0b"})
+        ask(grpc_stub, **fields)
     error: Any = caught.value
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
