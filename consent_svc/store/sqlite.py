@@ -15,7 +15,15 @@ _LAST = "SELECT epoch, record_ns FROM consent_entries WHERE workspace = ? ORDER 
 _INSERT = f"INSERT INTO consent_entries (workspace, {_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 -- constants
 _OF_SUBJECTS = f"SELECT {_ENTRY} {_FROM_SUBJECT} IN"
 _HISTORY = f"SELECT {_ENTRY} {_FROM_SUBJECT} = ? AND epoch < ? ORDER BY epoch DESC LIMIT ?"
-_LAST_EPOCHS = "SELECT workspace, MAX(epoch) FROM consent_entries GROUP BY workspace"
+# From one workspace to the next by the index, where GROUP BY would walk through all entries, while every check waits.
+_LAST_EPOCHS = """
+WITH RECURSIVE workspaces (name) AS (
+    SELECT MIN(workspace) FROM consent_entries
+    UNION ALL
+    SELECT (SELECT MIN(workspace) FROM consent_entries WHERE workspace > name) FROM workspaces WHERE name IS NOT NULL
+)
+SELECT name, (SELECT MAX(epoch) FROM consent_entries WHERE workspace = name) FROM workspaces WHERE name IS NOT NULL
+"""
 _ABOVE_ALL = 2**63 - 1
 # Subjects in one SELECT. Lists are padded to one of two lengths, so that only two texts of it are prepared.
 _FEW, _MANY = 4, 256
