@@ -87,6 +87,16 @@ def read_settings(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
     return settings
 
 
+def check_range(variable: str, value: float, least: float, most: float) -> None:
+    """For `__post_init__`: refuse a number that is out of its range.
+
+    Raises:
+        ValueError: It is; the message names the variable and the range.
+    """
+    if not least <= value <= most:
+        raise ValueError(f"{variable}: {value} is not from {least} to {most}")
+
+
 def describe_settings(cls: type[Any]) -> list[SettingRow]:
     """List the variables that a settings dataclass reads, in order of declaration."""
     rows: list[SettingRow] = []
