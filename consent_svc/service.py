@@ -41,7 +41,11 @@ class ConsentServicer(ConsentServiceServicer):
     ) -> messages.BatchCheckConsentsResponse:
         """Decide for each item which purposes are allowed."""
         queries = [
-            Query(canonical(item.subject), [*map(canonical, item.merged_subjects)], item.category_preferences)
+            Query(
+                canonical(item.subject),
+                [*map(canonical, merged)] if (merged := item.merged_subjects) else (),
+                item.category_preferences,
+            )
             for item in request.items
         ]
         epoch, verdicts = await self._consents.check(request.workspace, queries)

@@ -9,7 +9,7 @@ from consent_svc.ledger import Entry, Statement, enter
 from mesh.sqlite import Database
 
 _ENTRY = "epoch, subject, granted, denied, origin, policy_version, decide_ns, record_ns, clock_behind"
-# Named, for SQLite would rather walk through all entries of the workspace, by the primary key: nobody's are many.
+# The index is named, for SQLite would rather walk through the whole workspace by the primary key.
 _FROM_SUBJECT = "FROM consent_entries INDEXED BY consent_entries_by_subject WHERE workspace = ? AND subject"
 _LAST = "SELECT epoch, record_ns FROM consent_entries WHERE workspace = ? ORDER BY epoch DESC LIMIT 1"
 _INSERT = f"INSERT INTO consent_entries (workspace, {_ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 -- constants
