@@ -19,6 +19,8 @@ from mesh.status import error_from_rpc
 
 _SECONDS = 15
 _PAGE = 1_000
+# Any length: gRPC's own bound is less than a long ledger, or a thousand sources with all their keys, may take.
+_OPTIONS = (("grpc.max_receive_message_length", -1),)
 # It reads topics, and publishes up to 500 events.
 _REDRIVE_SECONDS = 90
 
@@ -64,7 +66,7 @@ def connected(data_dir: Path, address: str = "", token: str = "") -> Iterator[Ga
     if not (address and token):
         endpoints = Endpoints.read(data_dir)
         address, token = address or endpoints.grpc["gateway"], token or endpoints.admin_token
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         yield Gateway(channel, (("authorization", f"Bearer {token}"),))
 
 

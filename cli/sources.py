@@ -19,6 +19,8 @@ from cli.source_view import print_changes, print_json, print_secret, print_sourc
 _PAGE = 1_000
 _PURPOSES = {name.removeprefix("PURPOSE_").lower(): number for name, number in Purpose.items() if number}
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+# Of a number in a duration: more is longer than any key may hold, and no number that a message has room for.
+_MOST_DIGITS = 9
 
 
 class BadOption(Exception):
@@ -218,7 +220,7 @@ def duration(text: str) -> Duration:
         BadOption: It is none of these.
     """
     number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not (number.isascii() and number.isdecimal()):
+    if unit not in _UNITS or not (number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS):
         raise BadOption(f"{text!r} is no duration; write it like 90s, 15m, 24h or 7d")
     return Duration(seconds=int(number) * _UNITS[unit])
 

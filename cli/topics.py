@@ -64,6 +64,7 @@ def show_plan(where: Where, *, as_json: bool) -> int:
 def apply_plan(where: Where, permissions: Sequence[Permission], *, as_json: bool) -> int:
     """Make what the permissions allow, print what was made and what was not; the exit status."""
     done: list[Change] = []
+    plan = Plan((), ())
     try:
         admin, plan = _look(where)
         for change in admin.apply(plan.allowed(permissions)):
@@ -71,6 +72,9 @@ def apply_plan(where: Where, permissions: Sequence[Permission], *, as_json: bool
             if not as_json:
                 _print((change,), (), made=True)
     except _FAILURES as error:
+        if done and as_json:
+            # What was made stands, whatever came after it.
+            _print_json(plan, done)
         return _say(error)
     left = [change for change in plan.changes if change not in done]
     if as_json:
@@ -157,7 +161,7 @@ def _say(error: BaseException) -> int:
 
 def _print(changes: Iterable[Change], notes: Iterable[str], *, made: bool = False, nothing: bool = True) -> None:
     console = terminal(soft_wrap=True, highlight=False)
-    shown = list(changes)
+    shown, notes = list(changes), list(notes)
     for change in shown:
         needs = f"  [yellow]needs {change.needs.value}[/yellow]" if change.needs else ""
         what = f"done: {change}" if made else str(change)
@@ -165,7 +169,7 @@ def _print(changes: Iterable[Change], notes: Iterable[str], *, made: bool = Fals
     for note in notes:
         console.print(f"note: {escape(note)}")
     if not shown and nothing:
-        console.print("all topics are as declared")
+        console.print("all topics are as declared" + (", but for what the notes say" if notes else ""))
 
 
 def _print_json(plan: Plan, done: Sequence[Change]) -> None:

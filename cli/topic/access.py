@@ -1,13 +1,19 @@
 """What a command needs to read topics: where Kafka is, and who knows its schemas."""
 
+import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.endpoints import Endpoints, require_kafka
+from cli.records import printable
+from cli.topic.errors import TopicError
 from cli.topic.reader import Broker
 from cli.topic.schemas import Schemas
+from mesh.registry.outside import RegistrySettings
+from mesh.settings import SettingsError, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,21 @@ class Access:
 
         Raises:
             NotRunning: No mesh runs from the data directory, and nothing else is named.
+            TopicError: What the environment says of how to log in to a named registry cannot be used.
         """
         if self.registry:
-            return Schemas(self.registry, own=False)
+            try:
+                settings = read_settings(RegistrySettings, {**os.environ, "CLEW_SCHEMA_REGISTRY": self.registry})
+            except SettingsError as error:
+                raise TopicError(str(error)) from error
+            return Schemas(self.registry, own=False, authorization=settings.authorization, tell=_tell)
         if self.kafka:
             return Schemas()
         return Schemas(f"{Endpoints.read(self.data_dir).http}/registry")
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(printable(text) + "\n")
 
 
 def on_interrupt() -> Callable[[], bool]:

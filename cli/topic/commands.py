@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+_MOST_NOTE: Final = 500
 
 Topic = Annotated[
     str,
@@ -67,12 +69,39 @@ Registry = Annotated[
     typer.Option(
         "--registry",
         metavar="URL",
-        help="A Confluent-compatible schema registry; without: clew's own schemas.",
+        help="A Confluent-compatible schema registry, asked for every id; where it does not know one, the name in the "
+        "record's header counts. Log in by CLEW_SCHEMA_REGISTRY_AUTH or _TOKEN. Without: clew's own schemas.",
         callback=checked_registry,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="A line of JSON for each record.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it; without, only say what would be done.")]
+
+
+def _short_note(text: str) -> str:
+    if len(text) > _MOST_NOTE:
+        raise typer.BadParameter(f"has more than {_MOST_NOTE} characters")
+    return text
+
+
+# Of `redrive` alone.
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=JSON", help="Set a field: userId='\"u-1\"'. Repeat.")
+]
+Unset = Annotated[
+    list[str] | None, typer.Option("--unset", metavar="PATH", help="Remove a field: properties.blob. Repeat.")
+]
+FixCommand = Annotated[
+    str, typer.Option("--fix", metavar="COMMAND", help="A command that gets each event on stdin and prints it mended.")
+]
+Edit = Annotated[bool, typer.Option("--edit", help="Mend the one event that is meant in $EDITOR.")]
+Note = Annotated[str, typer.Option("--note", help="Why, for the audit; no personal data.", callback=_short_note)]
+OtherGateway = Annotated[
+    str, typer.Option("--gateway", metavar="HOST:PORT", help="Another gateway's gRPC address; goes with --kafka.")
+]
+Token = Annotated[
+    str, typer.Option("--token", envvar="CLEW_TOKEN", help="A token with clew.failed.write; CLEW_TOKEN is safer.")
+]
 
 
 @app.command()
@@ -177,26 +206,15 @@ def redrive(
     source: Source = "",
     workspace: Workspace = "",
     limit: Limit = 10_000,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=JSON", help="Set a field: userId='\"u-1\"'. Repeat.")
-    ] = None,
-    unset: Annotated[
-        list[str] | None, typer.Option("--unset", metavar="PATH", help="Remove a field: properties.blob. Repeat.")
-    ] = None,
-    fix: Annotated[
-        str,
-        typer.Option("--fix", metavar="COMMAND", help="A command that gets each event on stdin and prints it mended."),
-    ] = "",
-    edit: Annotated[bool, typer.Option("--edit", help="Mend the one event that is meant in $EDITOR.")] = False,
+    set_: Set = None,
+    unset: Unset = None,
+    fix: FixCommand = "",
+    edit: Edit = False,
     yes: Yes = False,
     again: Annotated[bool, typer.Option("--again", help="Also what was redriven before.")] = False,
-    note: Annotated[str, typer.Option("--note", help="Why, for the audit; no personal data.")] = "",
-    gateway: Annotated[
-        str, typer.Option("--gateway", metavar="HOST:PORT", help="Another gateway's gRPC address; goes with --kafka.")
-    ] = "",
-    token: Annotated[
-        str, typer.Option("--token", envvar="CLEW_TOKEN", help="A token with clew.failed.write; CLEW_TOKEN is safer.")
-    ] = "",
+    note: Note = "",
+    gateway: OtherGateway = "",
+    token: Token = "",
     kafka: Kafka = "",
     kafka_properties: Properties = None,
     registry: Registry = "",
@@ -219,26 +237,17 @@ def redrive(
 
       clew topic redrive --source shop --fix 'jq -c ".userId |= tostring"' --yes --note OPS-7
     """
-    from cli.topic.redrive import Redriving
-    from cli.topic.redrive import redrive as run
+    from cli.topic import redrive as work
     from cli.topic.selection import Asked
 
     asked = Asked(
         "failed", since, until, offsets or (), key or (), message_id or (), reason or (), workspace, source, limit
     )
-    if len(note) > 500:
-        raise typer.BadParameter("has more than 500 characters", param_hint="--note")
-    redriving = Redriving(
-        _selection(asked),
-        _fix(set_ or [], unset or [], fix, edit=edit),
-        do=yes,
-        again=again,
-        one=edit,
-        note=note,
-        gateway=gateway,
-        token=token,
+    mend = _fix(set_ or [], unset or [], fix, edit=edit)
+    how = work.Redriving(
+        _selection(asked), mend, do=yes, again=again, one=edit, note=note, gateway=gateway, token=token
     )
-    raise typer.Exit(run(_access(data_dir, kafka, kafka_properties, registry), redriving, json_lines=as_json))
+    raise typer.Exit(work.redrive(_access(data_dir, kafka, kafka_properties, registry), how, json_lines=as_json))
 
 
 def _access(data_dir: Path, kafka: str, properties: Path | None, registry: str) -> "Access":

@@ -88,18 +88,19 @@ class Reader:
             KafkaException: The brokers do not answer.
         """
         self._assign({partition: self._plan.starts[partition] for partition in self._open})
-        heard = time.monotonic()
+        silence = 0.0
         while not self._stop():
             yield from self._ripe()
             if not self._open:
                 return
+            # Not what whoever takes the records needs for them: a pager may keep them for minutes.
+            asked = time.monotonic()
             messages = self._client.consume(_CHUNK, _POLL_SECONDS)
             for message in messages:
                 self._take(message)
             self._pause()
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE_SECONDS:
+            silence = 0.0 if messages else silence + time.monotonic() - asked
+            if silence > _SILENCE_SECONDS:
                 raise KafkaException(KafkaError(KafkaError._ALL_BROKERS_DOWN, "Kafka does not answer"))  # noqa: SLF001
 
     def following(self) -> Iterator[Raw]:

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -177,6 +178,14 @@ def _create(broker: Broker, topic: str, partitions: int) -> None:
         raise TopicError(f"{topic} was not made in {_CREATE_SECONDS} s") from error
 
 
+def _account() -> str:
+    """Who copies, where nobody says it; a number where the account has no name, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 class _Sink:
     """Writes copies and counts what Kafka acknowledges."""
 
@@ -185,7 +194,7 @@ class _Sink:
             {**producer_config(broker.settings), "message.max.bytes": _MOST_BYTES, "log_level": 0}
         )
         self._target = copying.target
-        self._by = copying.by or getpass.getuser()
+        self._by = copying.by or _account()
         self._tally = tally
         self._progress = _Progress()
 

@@ -11,6 +11,7 @@ import importlib
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -25,6 +26,10 @@ from cli.topic.records import Raw
 from mesh.bus.framing import Framed, FramingError, split
 
 _SECONDS: Final = 10
+
+
+def _nobody(_: str) -> None:
+    """Nobody is told."""
 
 
 class UnknownSchema(Exception):
@@ -55,15 +60,26 @@ class Schemas:
     Args:
         registry: URL of a registry; empty: none is asked.
         own: Whether that registry is a gateway's, so that its ids are those that this program knows.
+        authorization: How to log in to it, as the header field says it; empty: nobody has to.
+        tell: Told, once, why a registry that somebody named was of no use for a record that then was read without it.
     """
 
-    def __init__(self, registry: str = "", *, own: bool = True) -> None:
+    def __init__(
+        self,
+        registry: str = "",
+        *,
+        own: bool = True,
+        authorization: str = "",
+        tell: Callable[[str], None] = _nobody,
+    ) -> None:
         self._registry = registry.rstrip("/")
+        self._fields = {"Authorization": authorization} if authorization else {}
         self._own = own or not registry
+        self._tell = tell
         table = json.loads((resources.files("clew") / "registry.json").read_text(encoding="utf-8"))
         self._files: dict[int, str] = {schema["id"]: schema["file"] for schema in table["schemas"]}
         self._messages: tuple[str, ...] = tuple(table["messages"])
-        self._types: dict[tuple[int, tuple[int, ...]], type[Message] | UnknownSchema] = {}
+        self._types: dict[tuple[int, tuple[int, ...], str], type[Message] | UnknownSchema] = {}
 
     def read(self, raw: Raw) -> Read:
         """Decode a record; one that cannot be is told why, and keeps its bytes."""
@@ -80,11 +96,12 @@ class Schemas:
         return Read(raw, framed.schema_id, message)
 
     def _type(self, framed: Framed, header: str) -> type[Message]:
-        place = (framed.schema_id, framed.message_index)
+        # The name belongs to it: records of two registries, with one number for two schemas, may stand on one topic.
+        place = (framed.schema_id, framed.message_index, header.partition(";")[0])
         found = self._types.get(place)
         if found is None:
             try:
-                found = self._find(framed, header.partition(";")[0])
+                found = self._find(framed, place[2])
             except UnknownSchema as error:
                 found = error
             self._types[place] = found
@@ -107,8 +124,14 @@ class Schemas:
             except UnknownSchema as error:
                 problem = str(error)
         if named in self._messages and (known := _message_of(self._files.values(), named)):
+            if not self._own:
+                self._say(f"{problem}: records are read by the name that stands in their headers, as clew's own")
             return known
         raise UnknownSchema(f"schema {framed.schema_id} is not one of clew's, and {problem}")
+
+    def _say(self, text: str) -> None:
+        tell, self._tell = self._tell, _nobody
+        tell(text)
 
     def _built_in(self, framed: Framed, named: str) -> type[Message] | None:
         file = self._files.get(framed.schema_id, "")
@@ -148,9 +171,9 @@ class Schemas:
         return pool.FindFileByName(proto.name)
 
     def _get(self, path: str) -> dict[str, Any]:
-        url = f"{self._registry}{path}"
+        request = urllib.request.Request(f"{self._registry}{path}", headers=self._fields)  # noqa: S310 - see below
         try:
-            with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - the user's own registry
+            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - the user's own registry
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             raise UnknownSchema(f"the registry at {self._registry} answers {error.code}") from error

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -74,7 +75,9 @@ def show(console: Console, read: Read, *, headers: bool = True) -> None:
 
 def typed_payload(payload: bytes) -> Event | None:
     """The message of an event that came by gRPC, and lies there serialized; None where the payload is text."""
-    if not payload or payload.lstrip()[:1] in {b"{", b"["}:
+    begins_as_text = payload.lstrip()[:1] in {b"{", b"["}
+    # A line feed may be the tag of a message's first field, and what follows that field's length: 91 or 123 bytes.
+    if not payload or (begins_as_text and (payload[:1] != b"\n" or _is_json(payload))):
         return None
     try:
         event = Event.FromString(payload)
@@ -86,12 +89,30 @@ def typed_payload(payload: bytes) -> Event | None:
     return event if known.ByteSize() == len(payload) else None
 
 
-def payload_value(payload: bytes) -> object:
-    """A failed event's payload for programs: JSON as such, a message as its JSON, anything else as text."""
+def _is_json(text: bytes) -> bool:
     try:
-        return json.loads(payload)
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def payload_value(payload: bytes) -> object:
+    """A failed event's payload for programs: JSON as such, a message as its JSON, anything else as text.
+
+    What only Python takes for JSON, and would write as it, is text too: NaN, and numbers beyond a double's.
+    """
+    try:
+        return json.loads(payload, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return payload_text(payload)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number of JSON's")
+    return number
 
 
 def payload_text(payload: bytes) -> str:

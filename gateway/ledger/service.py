@@ -1,6 +1,6 @@
 """The ledger by rpc, for holders of the scope `clew.admin`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -54,7 +54,7 @@ class LedgerServicer(LedgerServiceServicer):
         entries = ledger_entries(tally)
         deferred = self._deferred(request.workspace, request.source)
         return GetLedgerResponse(
-            entries=entries[:MAX_ENTRIES],
+            entries=oldest(entries, MAX_ENTRIES),
             in_flight=self._claims.in_flight(request.workspace, request.source) + deferred,
             deferred=deferred,
             balanced=all(is_balanced(entry) for entry in entries),
@@ -74,6 +74,14 @@ def ledger_entries(tally: Tally) -> list[LedgerEntry]:
                 entry.minute_time.CopyFrom(Timestamp(seconds=cell.minute * _MINUTE_SECONDS))
         _enter(entry, cell.outcome, tally[cell])
     return list(entries.values())
+
+
+def oldest(entries: list[LedgerEntry], most: int) -> Sequence[LedgerEntry]:
+    """As many whole minutes as are at most so many entries, of all sources; of entries without minutes the first."""
+    if len(entries) <= most:
+        return entries
+    left_out = sorted(entry.minute_time.seconds for entry in entries)[most]
+    return [entry for entry in entries if entry.minute_time.seconds < left_out] or entries[:most]
 
 
 def _enter(entry: LedgerEntry, outcome: int, count: int) -> None:

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 NANOS: Final = 1_000_000_000
 MAX_EVENTS_PER_SECOND: Final = 1_000_000.0
 """Highest rate: above it the period of one event, in whole nanoseconds, is no longer exact to a tenth of a percent."""
+LONGEST_PERIOD_NS: Final = 10**17
+"""Of a lower rate than one event in three years, which would be as good as none: more may be no number at all."""
 
 
 class Quota(NamedTuple):
@@ -28,7 +30,7 @@ class Quota(NamedTuple):
             raise ValueError(f"{events_per_second:g} events a second is not above 0 and at most 1,000,000")
         if burst < 1:
             raise ValueError(f"a burst of {burst} lets nothing through; use 1 or more")
-        return cls(round(NANOS / events_per_second), burst)
+        return cls(round(min(NANOS / events_per_second, LONGEST_PERIOD_NS)), burst)
 
     @property
     def window_seconds(self) -> int:

@@ -6,6 +6,7 @@ look reads on from there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from typing import Final
 
 import structlog
@@ -33,6 +34,8 @@ SETTLED: Final = frozenset(
     }
 )
 """What ends a failed event's story: it is not redriven a second time."""
+# Of an entry, all events together; the rest takes at most 200 KB of the megabyte that a producer lets a record have.
+_MOST_PATH_BYTES: Final = 512 * 1024
 _log = structlog.get_logger()
 
 
@@ -123,15 +126,24 @@ class AuditLog:
                 self._redriven.setdefault(key, previous)
 
 
+def _fitted(events: Sequence[audit.RedrivenEvent]) -> Sequence[audit.RedrivenEvent]:
+    """The events with as many of their paths as a record has room for: who cannot be audited could never be sent."""
+    share = _MOST_PATH_BYTES // max(1, len(events))
+    for event in events:
+        sizes = accumulate(len(path.encode()) for path in event.changed_paths)
+        del event.changed_paths[sum(1 for _ in takewhile(share.__ge__, sizes)) :]
+    return events
+
+
 def begun(events: Sequence[audit.RedrivenEvent]) -> audit.EventsRedriven:
     """What is said before anything is sent."""
-    return audit.EventsRedriven(phase=audit.REDRIVE_PHASE_BEGUN, topic=FAILED_TOPIC, events=events)
+    return audit.EventsRedriven(phase=audit.REDRIVE_PHASE_BEGUN, topic=FAILED_TOPIC, events=_fitted(events))
 
 
 def ended(entry_id: str, events: Sequence[audit.RedrivenEvent]) -> audit.EventsRedriven:
     """What is said afterwards."""
     return audit.EventsRedriven(
-        phase=audit.REDRIVE_PHASE_ENDED, begun_entry_id=entry_id, topic=FAILED_TOPIC, events=events
+        phase=audit.REDRIVE_PHASE_ENDED, begun_entry_id=entry_id, topic=FAILED_TOPIC, events=_fitted(events)
     )
 
 

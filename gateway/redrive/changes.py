@@ -30,8 +30,13 @@ def changes(before: bytes | Event, after: bytes | Event) -> Changes:
     old, new = _value(before), _value(after)
     if old is _ABSENT or new is _ABSENT:
         return Changes((_WHOLE,), 1)
-    found = [path[:MAX_PATH_CHARS] for path in _differences(old, new, _WHOLE, 0)]
-    return Changes(tuple(found[:MAX_PATHS]), len(found))
+    found = list(_differences(old, new, _WHOLE, 0))
+    return Changes(tuple(map(_shown, found[:MAX_PATHS])), len(found))
+
+
+def _shown(path: str) -> str:
+    """A path that a message can hold: half of a surrogate pair, for which an event may have failed, is spelled out."""
+    return path.encode("utf-8", "backslashreplace").decode()[:MAX_PATH_CHARS]
 
 
 def _value(event: bytes | Event) -> object:

@@ -1,5 +1,6 @@
 """A failed event as it lies on its topic, and what can be sent in its place."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -63,7 +64,9 @@ def typed_payload(payload: bytes) -> Event | None:
 
     A door does not say so: what begins like an object is text, what is a message of known fields is one.
     """
-    if not payload or payload.lstrip()[:1] in {b"{", b"["}:
+    begins_as_text = payload.lstrip()[:1] in {b"{", b"["}
+    # A line feed may be the tag of a message's first field, and what follows that field's length: 91 or 123 bytes.
+    if not payload or (begins_as_text and (payload[:1] != b"\n" or _is_json(payload))):
         return None
     try:
         event = Event.FromString(payload)
@@ -73,6 +76,14 @@ def typed_payload(payload: bytes) -> Event | None:
     known.CopyFrom(event)
     known.DiscardUnknownFields()
     return event if known.ByteSize() == len(payload) else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def decode_again(failed: Failed, redrive: Redrive) -> DecodedRequest:

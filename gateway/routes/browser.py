@@ -79,5 +79,6 @@ def _split(public_url: str) -> tuple[str, str]:
 
 
 def _asked_for(request: Request) -> tuple[str, str]:
-    protocol = request.headers.get("x-forwarded-proto")
+    # Of several proxies the first has written the browser's own, and some append to it.
+    protocol = (request.headers.get("x-forwarded-proto") or "").partition(",")[0].strip().lower()
     return ("https" if protocol == "https" else "http"), request.headers.get("host") or "localhost"

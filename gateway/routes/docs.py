@@ -9,6 +9,7 @@ from gateway.http.router import Router
 
 _HTML: Final = "text/html; charset=utf-8"
 _PAGES: Final = {
+    "/": ("root.html", _HTML),
     "/docs": ("index.html", _HTML),
     "/docs/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/docs/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -36,7 +37,7 @@ def asyncapi_document() -> bytes:
 
 
 def add_docs_routes(router: Router) -> None:
-    """Add `GET /openapi.json`, `GET /asyncapi.json` and the page at `/docs`."""
+    """Add `GET /openapi.json`, `GET /asyncapi.json`, the page at `/docs`, and the one at `/` that leads there."""
     for path, document in (("/openapi.json", openapi_document()), ("/asyncapi.json", asyncapi_document())):
         router.add("GET", path, _fixed(document, JSON, (("cache-control", "no-cache"),)))
     for path, (name, kind) in _PAGES.items():

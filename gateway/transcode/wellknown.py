@@ -12,6 +12,7 @@ from gateway.transcode.scalars import WrongValue, scalar
 _PACKAGE: Final = "google.protobuf."
 _NAME: Final = "[a-z][A-Za-z0-9]*(_[a-z][A-Za-z0-9]*)*"
 _PATH: Final = rf"{_NAME}(\.{_NAME})*"
+_OFFSET: Final = r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 WRAPPERS: Final = frozenset(
     f"{_PACKAGE}{name}Value"
     for name in ("Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double", "String", "Bytes")
@@ -19,7 +20,7 @@ WRAPPERS: Final = frozenset(
 TEXTS: Final = MappingProxyType(
     {
         f"{_PACKAGE}Timestamp": (
-            r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$",
+            rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]{{1,9}})?{_OFFSET}$",
             "an RFC 3339 time like 2026-11-25T10:00:00Z",
         ),
         f"{_PACKAGE}Duration": (r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$", "a duration in seconds like 600s"),

@@ -28,6 +28,7 @@ from mesh.registry.table import (
     RegistryError,
     SchemaTable,
     references_of,
+    whole_number,
 )
 
 CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
@@ -148,7 +149,7 @@ def _given(body: bytes) -> tuple[str, tuple[Reference, ...]] | None:
     try:
         wanted = json.loads(body)
         return str(wanted["schema"]), references_of(wanted.get("references") or ())
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -173,7 +174,12 @@ def _page(items: list[Any], query: Query) -> list[Any]:
 
 
 def _number(text: str | None, otherwise: int) -> int:
-    return int(text) if text is not None and text.isdecimal() else otherwise
+    return otherwise if text is None else whole_number(text, otherwise)
+
+
+def _only_deleted(query: Query) -> bool:
+    """Whether what was deleted is asked for, and nothing else: nothing ever is."""
+    return query.get("deletedOnly") == "true"
 
 
 # The views: one for each path below, given the table, the query and the path's parts. RegistryError is an answer.
@@ -226,11 +232,13 @@ def _versions_of_id(table: SchemaTable, query: Query, identifier: str) -> object
 
 def _subjects(table: SchemaTable, query: Query) -> object:
     prefix = query.get("subjectPrefix", "")
-    return _page([subject for subject in sorted(table.subjects) if subject.startswith(prefix)], query)
+    found = [] if _only_deleted(query) else sorted(table.subjects)
+    return _page([subject for subject in found if subject.startswith(prefix)], query)
 
 
 def _versions(table: SchemaTable, query: Query, subject: str) -> object:
-    return _page(list(range(1, len(table.versions(subject)) + 1)), query)
+    count = len(table.versions(subject))
+    return _page([] if _only_deleted(query) else list(range(1, count + 1)), query)
 
 
 def _schema_by_version(table: SchemaTable, query: Query, subject: str, version: str) -> object:

@@ -7,7 +7,8 @@ import re
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
 
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# A comment that nobody ends takes the rest with it: looking for the end of each anew would take a hostile text hours.
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 
 
@@ -22,7 +23,7 @@ def fingerprint(schema: str) -> bytes:
     try:
         return canonical_descriptor(base64.b64decode(schema, validate=True))
     except (binascii.Error, ValueError, DecodeError):
-        return _SPACE.sub("", _COMMENT.sub("", schema)).encode()
+        return _SPACE.sub("", _COMMENT.sub("", schema)).encode("utf-8", "surrogatepass")
 
 
 def canonical_descriptor(serialized: bytes) -> bytes:

@@ -53,6 +53,13 @@ class RegistrySettings:
         if self.credentials and ":" not in self.credentials:
             raise ValueError("CLEW_SCHEMA_REGISTRY_AUTH: its value is no USER:PASSWORD")
 
+    @property
+    def authorization(self) -> str:
+        """The value of the header field; empty where nobody has to log in."""
+        if self.token:
+            return f"Bearer {self.token}"
+        return "Basic " + base64.b64encode(self.credentials.encode()).decode() if self.credentials else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Registered:
@@ -74,10 +81,8 @@ class OutsideRegistry:
         self._url = settings.url.rstrip("/")
         self._seconds = seconds
         self._fields = {"Content-Type": CONTENT_TYPE, "Accept": f"{CONTENT_TYPE}, application/json"}
-        if settings.token:
-            self._fields["Authorization"] = f"Bearer {settings.token}"
-        elif settings.credentials:
-            self._fields["Authorization"] = "Basic " + base64.b64encode(settings.credentials.encode()).decode()
+        if settings.authorization:
+            self._fields["Authorization"] = settings.authorization
 
     def find(self, subject: str, schema: RegisteredSchema, references: Sequence[Reference]) -> Registered | None:
         """Where a subject has this very schema; None where it has not.

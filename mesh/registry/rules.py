@@ -131,7 +131,9 @@ def _json_name(field: FieldDescriptorProto) -> str:
 def _oneof(message: DescriptorProto, field: FieldDescriptorProto) -> str:
     if field.proto3_optional or not field.HasField("oneof_index"):
         return "none"
-    return message.oneof_decl[field.oneof_index].name
+    # What a client sends was built by no compiler: the group may not be there.
+    groups, index = message.oneof_decl, field.oneof_index
+    return groups[index].name if 0 <= index < len(groups) else f"number {index}"
 
 
 def _extensions(old: Iterable[FieldDescriptorProto], new: Iterable[FieldDescriptorProto], scope: str) -> Iterator[str]:

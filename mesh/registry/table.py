@@ -9,8 +9,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from mesh.registry.canonical import fingerprint
 
+MOST: Final = 2**31 - 1
+"""The greatest id and version of the API."""
+_MOST_DIGITS: Final = 20
+
 # Error codes of the API.
 INVALID_SCHEMA: Final = 42201
+INVALID_VERSION: Final = 42202
 NOT_FOUND: Final = 404
 READ_ONLY: Final = 42205
 SCHEMA_NOT_FOUND: Final = 40403
@@ -81,7 +86,7 @@ class SchemaTable:
         Raises:
             RegistryError: There is none.
         """
-        schema = self.schemas.get(int(identifier)) if identifier.isdecimal() else None
+        schema = self.schemas.get(whole_number(identifier, -1))
         if schema is None:
             raise RegistryError(404, SCHEMA_NOT_FOUND, f"Schema {identifier} not found")
         return schema
@@ -100,11 +105,15 @@ class SchemaTable:
         """A version's number and schema; `latest` and `-1` mean the newest.
 
         Raises:
-            RegistryError: There is no such subject or version.
+            RegistryError: It can be no version, or there is no such subject or version.
         """
+        latest = version in {"latest", "-1"}
+        number = whole_number(version, 0)
+        if not latest and not 1 <= number <= MOST:
+            raise RegistryError(422, INVALID_VERSION, f"A version is 1 to {MOST}, or 'latest'; this is none")
         ids = self.versions(subject)
-        number = len(ids) if version in {"latest", "-1"} else int(version) if version.isdecimal() else 0
-        if not 1 <= number <= len(ids):
+        number = len(ids) if latest else number
+        if number > len(ids):
             raise RegistryError(404, VERSION_NOT_FOUND, f"Version {version} not found.")
         return number, self.schemas[ids[number - 1]]
 
@@ -138,6 +147,14 @@ class SchemaTable:
             if same and set(references) <= set(known.references):
                 return version, known
         raise RegistryError(404, SCHEMA_NOT_FOUND, "Schema not found")
+
+
+def whole_number(text: str, otherwise: int) -> int:
+    """The number that a request writes in digits; one beyond `MOST` is one more than that, what is none `otherwise`."""
+    if not (text.isascii() and text.isdigit()):
+        return otherwise
+    # Not read when it is long: Python takes no more than 4,300 digits.
+    return min(int(text), MOST + 1) if len(text) <= _MOST_DIGITS else MOST + 1
 
 
 def references_of(entries: Sequence[Mapping[str, Any]]) -> tuple[Reference, ...]:

@@ -25,6 +25,8 @@ _AMOUNT: Final = re.compile(r"([0-9]{1,18})([A-Za-z]*)")
 # What an operator's own file may say; the rest is the contract's.
 _OPERATIONAL: Final = frozenset({"partitions", "replicas", "config"})
 _TOPIC_KEYS: Final = _OPERATIONAL | {"summary", "value", "key", "headers", "outlives"}
+_POLICY: Final = "cleanup.policy"
+_LISTS: Final = frozenset({_POLICY})
 _RETENTION: Final = "retention.ms"
 _LAG: Final = "min.compaction.lag.ms"
 _MOST_PARTITIONS: Final = 10_000
@@ -109,7 +111,26 @@ def read_overlay(path: Path, base: Table) -> Table:
             raise DeclarationError(f"{path}: there is no topic {name}; there are: {', '.join(sorted(topics))}")
         _only(_table(changes, name), _OPERATIONAL, f"{path}: {name}")
         topics[name] = _merged(topics[name], changes)
-    return {**base, "defaults": _merged(base.get("defaults", {}), table.get("defaults", {})), "topics": topics}
+    defaults = _table(table.get("defaults", {}), f"{path}: defaults")
+    _check_effect(defaults, base["topics"], table.get("topics", {}), f"{path}: defaults")
+    return {**base, "defaults": _merged(base.get("defaults", {}), defaults), "topics": topics}
+
+
+def _check_effect(defaults: Table, base: Table, ours: Table, where: str) -> None:
+    """Refuse a default that topics overrule: whoever wrote it for all of them would believe that it holds.
+
+    Raises:
+        DeclarationError: There is one; the message names the topics.
+    """
+    config = _table(defaults.get("config", {}), f"{where}.config")
+    for name in (*sorted(defaults.keys() - {"config"}), *config):
+        own = [topic for topic, said in base.items() if _says(said, name) and not _says(ours.get(topic, {}), name)]
+        if own:
+            raise DeclarationError(f"{where}: {name}: {', '.join(own)} would keep their own; write it for each of them")
+
+
+def _says(topic: Table, name: str) -> bool:
+    return name in topic or name in topic.get("config", {})
 
 
 def config_value(name: str, value: object) -> str:
@@ -120,8 +141,12 @@ def config_value(name: str, value: object) -> str:
     """
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
-        return ",".join(str(each) for each in value)
+    if isinstance(value, Mapping):
+        raise DeclarationError(f"{name}: a table is no value; put quotes around a name that has dots")
+    # Brokers take blanks around the items of a list, and give them back without.
+    if isinstance(value, list) or name in _LISTS:
+        items = value if isinstance(value, list) else str(value).split(",")
+        return ",".join(str(each).strip() for each in items)
     text = str(value)
     units = _MILLISECONDS if name.endswith(".ms") else _BYTES if name.endswith(".bytes") else None
     if units is None or text == "-1":
@@ -170,9 +195,9 @@ def _check_lifetimes(topics: Mapping[str, Topic]) -> None:
         if topic.outlives not in topics:
             raise DeclarationError(f"{topic.name}: there is no topic {topic.outlives} to outlive")
         needed = _lifetime(topics[topic.outlives].config.get(_RETENTION, "-1"))
-        deleted = "delete" in topic.config.get("cleanup.policy", "delete").split(",")
+        deleted = "delete" in topic.config.get(_POLICY, "delete").split(",")
         kept = _lifetime(topic.config.get(_RETENTION, "-1")) if deleted else float("inf")
-        compacted = "compact" in topic.config.get("cleanup.policy", "delete").split(",")
+        compacted = "compact" in topic.config.get(_POLICY, "delete").split(",")
         lag = _lifetime(topic.config.get(_LAG, "0")) if compacted else float("inf")
         if kept < needed or lag < 2 * needed:
             name, least = (_RETENTION, needed) if kept < needed else (_LAG, 2 * needed)
@@ -187,7 +212,7 @@ def _lifetime(milliseconds: str) -> float:
 
 
 def _merged(base: Table, changes: Table) -> dict[str, Any]:
-    return {**base, **changes, "config": {**base.get("config", {}), **changes.get("config", {})}}
+    return {**base, **changes, "config": {**base.get("config", {}), **_table(changes.get("config", {}), "config")}}
 
 
 def _table(value: object, where: str) -> Table:

@@ -13,7 +13,9 @@ from mesh.topics.declaration import Topic, readable
 
 MIN_IN_SYNC: Final = "min.insync.replicas"
 # A lower value of these lets Kafka delete records, or what tells of deleted ones, sooner; -1 is for ever.
-_KEEPS_RECORDS: Final = frozenset({"retention.ms", "retention.bytes", "min.compaction.lag.ms", "delete.retention.ms"})
+_KEEPS_RECORDS: Final = frozenset(
+    {"retention.ms", "retention.bytes", "min.compaction.lag.ms", "max.compaction.lag.ms", "delete.retention.ms"}
+)
 _POLICY: Final = "cleanup.policy"
 
 
@@ -128,7 +130,7 @@ def make_plan(topics: Iterable[Topic], cluster: Cluster, replicas: int | None = 
             changes.append(_creation(topic, cluster, replicas))
         else:
             changes += _differences(topic, found)
-            notes += _remarks(topic, found)
+            notes += _remarks(topic, found, cluster.brokers)
     if cluster.brokers == 1 and any(topic.replicas > 1 for topic in topics):
         notes.append("one broker: one replica of each topic, so a lost disk loses what was acknowledged")
     return Plan(tuple(changes), tuple(notes))
@@ -176,14 +178,16 @@ def _discards(name: str, is_now: str, wanted: str) -> bool:
     return after < before
 
 
-def _remarks(topic: Topic, found: ObservedTopic) -> Iterator[str]:
+def _remarks(topic: Topic, found: ObservedTopic, brokers: int) -> Iterator[str]:
     if found.partitions > topic.partitions:
         yield (
             f"{topic.name} has {found.partitions} partitions, {topic.partitions} are declared:"
             " Kafka cannot take any away; declare what is there"
         )
-    if found.replicas < topic.replicas and found.replicas > 1:
+    # One replica on one broker is a developer's, of which one note for all topics tells.
+    if found.replicas < topic.replicas and max(found.replicas, brokers) > 1:
+        copies = "1 replica, so a lost disk loses what was acknowledged" if found.replicas == 1 else ""
         yield (
-            f"{topic.name} has {found.replicas} replicas, {topic.replicas} are declared:"
+            f"{topic.name} has {copies or f'{found.replicas} replicas'}; {topic.replicas} are declared:"
             " kafka-reassign-partitions moves replicas, this command does not"
         )

@@ -2,8 +2,11 @@
 
 import io
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -11,9 +14,11 @@ from rich.console import Console
 from clew.collector.v1.collector_service_pb2 import FilterReason
 from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.ledger.v1.ledger_pb2 import FilteredCount, LedgerEntry, RejectedCount
-from clew.ledger.v1.ledger_service_pb2 import GetLedgerResponse
+from clew.ledger.v1.ledger_service_pb2 import GetLedgerRequest, GetLedgerResponse
+from clew.ledger.v1.ledger_service_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
+from cli.gateway_rpc import connected
 from cli.layout import Layout, write_private
-from cli.ledger import BadSpan, ledger, parse_span, show
+from cli.ledger import BadSpan, ledger, parse_span, read_ledger, show
 
 ENTRY = LedgerEntry(
     workspace="main",
@@ -132,3 +137,26 @@ def test_without_a_mesh_it_says_what_to_do(tmp_path: Path, capsys: pytest.Captur
     """Exit status 1, as when the counts do not add up."""
     assert ledger(tmp_path, 0, source="", minutes=False, as_json=False) == 1
     assert "clew up" in capsys.readouterr().err
+
+
+class LongLedger(LedgerServiceServicer):
+    """A gateway that has counted every minute of a month, for sources with long names."""
+
+    def GetLedger(self, request: GetLedgerRequest, context: Any) -> GetLedgerResponse:  # noqa: N802, ARG002, D102
+        entry = LedgerEntry(workspace="w" * 64, source="s" * 64, received=1, published=1)
+        return GetLedgerResponse(entries=[entry] * 50_000, balanced=True)
+
+
+def test_the_longest_ledger_that_a_gateway_sends_is_read() -> None:
+    """It is longer than what gRPC's clients take unless they are told."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_LedgerServiceServicer_to_server(LongLedger(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with connected(Path("nowhere"), f"127.0.0.1:{port}", "token") as gateway:
+            answer = read_ledger(gateway, 0)
+    finally:
+        server.stop(None).wait()
+    assert len(answer.entries) == 50_000
+    assert answer.ByteSize() > 4 << 20

@@ -26,7 +26,9 @@ def test_durations_have_a_unit(text: str, seconds: int) -> None:
     assert duration(text).seconds == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "h", "-1h", "1.5h", "1w", "\uff11h", "1 h"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "h", "-1h", "1.5h", "1w", "\uff11h", "1 h", "9" * 20 + "d", "9" * 5_000 + "s"]
+)
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """With an example."""
     with pytest.raises(BadOption, match="write it like"):

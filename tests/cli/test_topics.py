@@ -163,6 +163,25 @@ def test_an_operators_file_is_what_counts(admin: AdminClient, kafka: str, tmp_pa
     assert "clew.profiles.v1: records of clew.events.v1 may need its own" in wrong.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_was_made_before_a_refusal_is_told(
+    admin: AdminClient, kafka: str, tmp_path: Path, options: list[str]
+) -> None:
+    """Kafka does not know a setting of the last topic: those before it are there, and the output says so."""
+    file = tmp_path / "ours.toml"
+    file.write_text(f'[topics."{NAMES[-1]}".config]\n"no.such.setting" = 1\n')
+    applied = clew("apply", "--kafka", kafka, "--file", str(file), *options)
+    assert applied.exit_code == FAILED
+    assert "no.such.setting" in applied.stderr
+    assert [partitions(admin, *each) for each in zip(NAMES, (12, 4, 12, 0), strict=True)] == [12, 4, 12, 0]
+    if options:
+        made = json.loads(applied.stdout)
+        assert [each["done"] for each in made["changes"]] == [True, True, True, False]
+        assert made["pending"] is True
+    else:
+        assert applied.stdout.count("done: create") == 3
+
+
 def test_a_start_makes_only_what_is_missing(admin: AdminClient, kafka: str) -> None:
     """What `clew up --kafka` does: a topic that is there stays as it is, and is told to differ."""
     make(admin, NAMES[0], 3)

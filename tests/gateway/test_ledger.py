@@ -15,7 +15,7 @@ from clew.ledger.v1.ledger_pb2 import FilteredCount, LedgerEntry, RejectedCount
 from clew.ledger.v1.ledger_service_pb2 import GRANULARITY_MINUTE, GetLedgerRequest, GetLedgerResponse
 from clew.ledger.v1.ledger_service_pb2_grpc import LedgerServiceStub, add_LedgerServiceServicer_to_server
 from gateway.admission import Admission
-from gateway.ledger.service import LedgerServicer, is_balanced, ledger_entries
+from gateway.ledger.service import LedgerServicer, is_balanced, ledger_entries, oldest
 from gateway.ledger.tally import PUBLISHED, RECEIVED, Cell
 from gateway.sources import Sources, hash_key
 from mesh.interceptors.server import ServerInterceptor
@@ -129,3 +129,26 @@ def test_an_outcome_that_went_missing_shows() -> None:
     assert not is_balanced(entry)
     (entry,) = ledger_entries({place: 2, place._replace(outcome=PUBLISHED): 2})
     assert is_balanced(entry)
+
+
+def test_what_is_too_much_loses_its_newest_minutes_and_no_source() -> None:
+    """Who asks on from the minute behind the last that was shown has missed nothing of any source."""
+    tally = {Cell("shop", source, minute, RECEIVED): 1 for source in ("app", "web") for minute in range(1, 5)}
+    entries = ledger_entries(tally)
+
+    shown = [(entry.source, entry.minute_time.seconds // 60) for entry in oldest(entries, 5)]
+    assert shown == [("app", 1), ("app", 2), ("web", 1), ("web", 2)]
+    assert oldest(entries, 8) == entries
+    # In total there are no minutes, and of a single minute there is nothing older.
+    totals = ledger_entries({Cell("shop", source, 0, RECEIVED): 1 for source in "abc"})
+    assert [entry.source for entry in oldest(totals, 2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("field", ["workspace", "source"])
+def test_a_name_that_no_store_can_look_for_is_refused(grpc_stub: Any, field: str) -> None:
+    """PostgreSQL knows no text with a NUL: it is the caller's fault, and told as such."""
+    fields: dict[str, Any] = {field: "a\0b"}
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(grpc_stub, **fields)
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT

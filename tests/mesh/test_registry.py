@@ -3,6 +3,7 @@
 import base64
 import importlib.resources
 import json
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -134,9 +135,13 @@ def test_a_schema_is_given_as_its_own_text(registry: SchemaRegistry, client: Sch
         ("/subjects/none/versions", 404, 40401),
         ("/subjects/none/versions/1", 404, 40401),
         (f"/subjects/{EVENTS}-value/versions/99", 404, 40402),
-        (f"/subjects/{EVENTS}-value/versions/0", 404, 40402),
-        (f"/subjects/{EVENTS}-value/versions/newest", 404, 40402),
+        (f"/subjects/{EVENTS}-value/versions/2147483647", 404, 40402),
+        (f"/subjects/{EVENTS}-value/versions/2147483648", 422, 42202),
+        (f"/subjects/{EVENTS}-value/versions/0", 422, 42202),
+        (f"/subjects/{EVENTS}-value/versions/newest", 422, 42202),
+        (f"/subjects/{EVENTS}-value/versions/{'9' * 5_000}", 422, 42202),
         ("/schemas/ids/9999", 404, 40403),
+        (f"/schemas/ids/{'9' * 5_000}", 404, 40403),
         ("/schemas/ids/one/versions", 404, 40403),
         ("/config/none", 404, 40401),
         ("/mode/none", 404, 40401),
@@ -205,6 +210,17 @@ def test_lists_are_cut_by_offset_and_limit(registry: SchemaRegistry) -> None:
 
     assert isinstance(everything, list)
     assert part == everything[1:3]
+    assert registry.handle("/subjects", {"offset": "9" * 5_000}) == (200, [])
+    assert registry.handle("/subjects", {"limit": "9" * 5_000}) == (200, everything)
+
+
+def test_nothing_was_ever_deleted(registry: SchemaRegistry, client: SchemaRegistryClient) -> None:
+    """Who asks for what was deleted and for nothing else gets nothing; who asks for that too gets what there is."""
+    subject = f"{EVENTS}-value"
+
+    assert registry.handle("/subjects", {"deletedOnly": "true"}) == (200, [])
+    assert registry.handle(f"/subjects/{subject}/versions", {"deletedOnly": "true"}) == (200, [])
+    assert client.get_subjects(deleted=True) == client.get_subjects()
 
 
 def test_a_schema_is_looked_up_by_text_whatever_its_comments(registry: SchemaRegistry) -> None:
@@ -221,13 +237,33 @@ def test_a_schema_is_looked_up_by_text_whatever_its_comments(registry: SchemaReg
     assert _lookup(registry, "none", {"schema": text}) == (404, 40401)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"schema": "x", "references": [{}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"schema": "x", "references": [{}]}',
+        b'{"schema": "x", "references": [{"name": "a", "subject": "b", "version": 1e999}]}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_lookup_without_a_schema_is_a_bad_request(registry: SchemaRegistry, body: bytes) -> None:
     """What is no JSON object with a schema cannot be looked up."""
     status, answer = registry.answer("POST", f"/subjects/{EVENTS}-value", {}, body)
 
     assert isinstance(answer, dict)
     assert (status, answer["error_code"]) == (400, 42201)
+
+
+@pytest.mark.parametrize("piece", ["/*a", "/* ", "//", "/*", "*/", "\ud800"])
+def test_a_hostile_text_is_looked_up_as_fast_as_any_other(registry: SchemaRegistry, piece: str) -> None:
+    """The time grows with the text and not with its square: a request of a few hundred KB must not stop a gateway."""
+    begun = time.process_time()
+
+    assert _lookup(registry, f"{EVENTS}-value", {"schema": piece * 100_000}) == (404, 40403)
+    assert time.process_time() - begun < 5
 
 
 def test_the_client_asks_what_may_follow(client: SchemaRegistryClient) -> None:
@@ -271,6 +307,17 @@ def test_why_a_schema_may_not_follow_is_told(registry: SchemaRegistry) -> None:
     assert (status, isinstance(said, dict) and said["error_code"]) == (422, 42201)
     assert registry.answer("POST", f"{path}/99", {}, body)[0] == 404
     assert registry.answer("POST", path, {}, b"{}")[0] == 400
+
+
+def test_a_descriptor_that_no_compiler_made_may_not_follow(registry: SchemaRegistry) -> None:
+    """A field of a group that is not there is a change like another, and no fault."""
+    file = FileDescriptorProto.FromString(FailedEvent.DESCRIPTOR.file.serialized_pb)
+    file.message_type[0].field[0].oneof_index = 7
+    body = json.dumps({"schema": proto(file).schema_str}).encode()
+
+    path = f"/compatibility/subjects/{FAILED}-value/versions"
+    said = {"is_compatible": False, "messages": ["field FailedEvent.message_id (1) moved from oneof none to number 7"]}
+    assert registry.answer("POST", path, {"verbose": "true"}, body) == (200, said)
 
 
 def test_all_schemas_in_one_list(registry: SchemaRegistry) -> None:

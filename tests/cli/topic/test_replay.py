@@ -141,3 +141,13 @@ def test_records_that_kafka_refuses_are_told(written: Written, capsys: pytest.Ca
     refused = int(written.real)
     assert (json.loads(said.out)["failed"], json.loads(said.out)["copied"]) == (refused, 2 - refused)
     assert (status, f"not copied: {written.topic}/0/0" in said.err) == (refused, written.real)
+
+
+def test_an_account_without_a_name_copies_too(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number of its own: the number stands in the mark."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)
+    fill(written)
+    assert replay(written.access, copying(written, by=""), json_lines=True) == 0
+    assert {copy.header(BY) for copy in records(written, f"{written.topic}.copy")} == {"2000000123"}

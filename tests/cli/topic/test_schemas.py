@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from clew.audit.v1.audit_entry_pb2 import AuditEntry
 from clew.event.v1.enriched_event_pb2 import EnrichedEvent
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from cli.topic.access import Access
+from cli.topic.errors import TopicError
 from cli.topic.records import Raw
 from cli.topic.schemas import Schemas
 from mesh.bus.framing import frame_prefix
@@ -70,6 +73,21 @@ def test_a_registrys_ids_are_asked_for_once(name: str) -> None:
     assert len(asked) == len(set(asked))
 
 
+def test_a_registry_that_one_logs_in_to_is_logged_in_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `clew schemas` and the gateway do, by the same variables; the gateway's own gets none of it."""
+    monkeypatch.setenv("CLEW_SCHEMA_REGISTRY_AUTH", "ada:secret")
+    value = raw(frame_prefix(TABLE["messages"]["clew.event.v1.FailedEvent"] + 1_000))
+    with serving(SchemaRegistry(moved(1_000))) as server:
+        assert Access(Path("nowhere"), registry=server.url).schemas().read(value).message is not None
+        assert server.authorizations == {"Basic YWRhOnNlY3JldA=="}
+        server.authorizations.clear()
+        Schemas(server.url).read(value)
+        assert server.authorizations == {None}
+    monkeypatch.setenv("CLEW_SCHEMA_REGISTRY_AUTH", "ada")
+    with pytest.raises(TopicError, match="CLEW_SCHEMA_REGISTRY_AUTH"):
+        Access(Path("nowhere"), registry="http://127.0.0.1:1").schemas()
+
+
 def test_a_nested_or_later_message_is_found_by_its_index() -> None:
     """The message index is a path, not always the first."""
     with serving(SchemaRegistry(moved(1_000))) as server:
@@ -87,6 +105,24 @@ def test_the_records_own_word_counts_against_a_number() -> None:
     value = frame_prefix(number) + failed.SerializeToString()
     assert Schemas().read(raw(value, "clew.event.v1.FailedEvent")).message == failed
     assert Schemas().read(raw(value, "acme.v1.Thing")).message is None
+    # Each record's own, also after one of the other registry's on the same topic.
+    both = Schemas()
+    assert both.read(raw(value, "clew.event.v1.EnrichedEvent")).schema == "clew.event.v1.EnrichedEvent"
+    assert both.read(raw(value, "clew.event.v1.FailedEvent")).message == failed
+
+
+def test_a_named_registry_that_is_of_no_use_is_told_once() -> None:
+    """A record whose header names clew's own message is read all the same, but not as if the registry knew it."""
+    failed = FailedEvent(workspace="main")
+    value = raw(frame_prefix(9_999) + failed.SerializeToString(), "clew.event.v1.FailedEvent")
+    told: list[str] = []
+    with serving(SchemaRegistry(TABLE)) as server:
+        schemas = Schemas(server.url, own=False, tell=told.append)
+        assert [schemas.read(each).message for each in (value, value)] == [failed, failed]
+        known = raw(frame_prefix(TABLE["messages"]["clew.event.v1.FailedEvent"]) + failed.SerializeToString())
+        assert schemas.read(known).schema == "clew.event.v1.FailedEvent"
+    assert len(told) == 1
+    assert f"the registry at {server.url} answers 404" in told[0]
 
 
 def test_what_nobody_knows_is_said() -> None:

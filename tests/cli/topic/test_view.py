@@ -70,6 +70,18 @@ def test_programs_get_one_line_of_json() -> None:
     assert payload_text(b"\xffbroken") == "\\xffbroken"
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "-1e400"])
+def test_what_is_no_json_is_text_for_programs(number: str) -> None:
+    """SDKs in Python send bare NaN, and a reader in any other language would give up on the whole line."""
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    payload = f'{{"type":"track","total":{number}}}'
+    line = json.loads(as_json(Read(RAW, 12, FailedEvent(payload=payload.encode()))), parse_constant=refuse)
+    assert line["payload"] == payload
+
+
 def test_a_record_without_a_time_says_so() -> None:
     """Very old formats have none."""
     assert time_text(-1) == "no time"

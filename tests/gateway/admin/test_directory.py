@@ -12,7 +12,7 @@ import structlog
 from gateway.admin import directory as module
 from gateway.admin import rules
 from gateway.admin.directory import Directory
-from gateway.admin.records import SourceRecord, SourceValues
+from gateway.admin.records import Limits, SourceRecord, SourceValues
 from gateway.admin.store import SourceStore, SqliteSourceStore
 from gateway.admin.store.postgres import PostgresSourceStore
 from gateway.errors import SourceExists, SourceNotFound, SourceReadOnly
@@ -189,6 +189,16 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         await gate.run(rules.revoke_key("k2"))
     async with started(SqliteSourceStore.open(tmp_path / "s.db")) as gate:
         assert (gate.holds("k1"), gate.holds("k2"), gate.holds("filed")) == (True, False, True)
+
+
+async def test_the_least_rate_that_is_taken_keeps_no_gateway_from_starting(tmp_path: Path) -> None:
+    """What the contract lets pass can be put in force, here and wherever it is read again."""
+    values = SourceValues((1,), Limits(5e-324, 1_000_000))
+    async with started(SqliteSourceStore.open(tmp_path / "s.db")) as gate:
+        await gate.create(values)
+        await gate.add_key("k")
+    async with started(SqliteSourceStore.open(tmp_path / "s.db")) as gate:
+        assert gate.holds("k")
 
 
 # beside the sources file

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.gcra import NANOS, Quota, charge, remaining, wait_ns
+from gateway.limits.gcra import LONGEST_PERIOD_NS, MAX_EVENTS_PER_SECOND, NANOS, Quota, charge, remaining, wait_ns
 
 QUOTAS = st.builds(Quota, st.integers(1, 2 * NANOS), st.integers(1, 500))
 ARRIVALS = st.lists(st.tuples(st.integers(0, 20 * NANOS), st.integers(1, 700)), max_size=40)
@@ -93,3 +93,12 @@ def test_a_quota_knows_its_window() -> None:
     assert Quota.of(1000, 2000).window_seconds == 2
     assert Quota.of(1000, 1).window_seconds == 1
     assert Quota.of(0.5, 3).window_seconds == 6
+
+
+@given(st.floats(0, MAX_EVENTS_PER_SECOND, exclude_min=True), st.integers(1, 1_000_000))
+def test_every_rate_that_may_be_asked_for_is_a_quota(rate: float, burst: int) -> None:
+    """Also the least that there is above 0, of which one event would take longer than any number says."""
+    quota = Quota.of(rate, burst)
+    assert 1 <= quota.period_ns <= LONGEST_PERIOD_NS
+    assert quota.window_seconds < 10**15, "no more digits than a header field may hold (RFC 8941, section 3.3.1)"
+    assert wait_ns(0, 1, quota, 0) <= 0

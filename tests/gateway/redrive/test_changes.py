@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clew.admin.v1.failed_event_service_pb2 import RedriveResult
 from clew.event.v1.event_pb2 import Event
 from gateway.redrive.changes import MAX_PATH_CHARS, MAX_PATHS, Changes, changes
 
@@ -76,3 +77,10 @@ def test_there_is_a_bound_on_what_is_told() -> None:
     found = changes(b"{}", text(many))
     assert (len(found.paths), found.total) == (MAX_PATHS, 200)
     assert {len(path) for path in found.paths} == {MAX_PATH_CHARS}
+
+
+def test_a_message_holds_every_path() -> None:
+    """Half of a surrogate pair in a key is why some events failed: it is spelled out, or nobody could mend them."""
+    found = changes(b'{"\\ud800":1,"a":{"x\\udfff":2}}', b'{"a":{}}')
+    assert found == Changes((r"/a/x\udfff", r"/\ud800"), 2)
+    assert list(RedriveResult(changed_paths=found.paths).changed_paths) == list(found.paths)

@@ -1,12 +1,15 @@
 """What lies on the failed topic: text, a message, or what a stranger wrote."""
 
 import json
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.event.v1.event_pb2 import Event, EventType
 from clew.event.v1.failed_event_pb2 import FailedEvent
+from cli.topic import view
 from gateway.decode import decode_request
 from gateway.decode.typed import decode_typed
 from gateway.redrive.failed import failed_key, read_failed, typed_payload
@@ -29,6 +32,17 @@ def test_a_message_is_known_as_one(event: Event) -> None:
     for refused in decode_typed((event,), 0).rejected:
         found = typed_payload(refused.payload)
         assert found is None if not refused.payload else found == event
+
+
+@pytest.mark.parametrize("function", [typed_payload, view.typed_payload])
+def test_a_length_that_looks_like_text_is_none(function: Callable[[bytes], Event | None]) -> None:
+    """A message id of 91 or 123 bytes begins a message like a list or an object; one that is JSON stays text."""
+    for length in range(1, 200):
+        event = Event(message_id="m" * length, type=EventType.EVENT_TYPE_TRACK)
+        assert function(event.SerializeToString()) == event
+    for text in ("\n{" + '"a":"' + "x" * 116 + '"}', "\n[" + '"' + "x" * 88 + '"]'):
+        assert Event.FromString(text.encode()).message_id
+        assert function(text.encode()) is None
 
 
 @given(

@@ -115,6 +115,18 @@ def mended(event: dict[str, Any], **members: Any) -> dict[str, str]:
     return {"eventJson": json.dumps({**event, "userId": "u-1", **members})}
 
 
+async def test_an_event_with_half_a_character_for_a_key_can_be_mended(operator: Operator) -> None:
+    """It failed for that; the others of the call are not kept from being sent, nor this one."""
+    event = {"type": "track", "event": "Bought", "messageId": new_id(), "userId": "u-1"}
+    broken = json.dumps({**event, "properties": {"\ud800": 1}})
+    found = await operator.redrive({"offset": await operator.fail(broken), "eventJson": json.dumps(event)})
+    assert [(one["status"], one["verdict"]) for one in found] == [("REDRIVE_STATUS_SENT", "VERDICT_ACCEPTED")]
+    assert found[0]["changedPaths"] == ["/properties"]
+    emptied = json.dumps({**event, "messageId": new_id(), "properties": {}})
+    found = await operator.redrive({"offset": await operator.fail(broken), "eventJson": emptied})
+    assert found[0]["changedPaths"] == ["/messageId", r"/properties/\ud800"]
+
+
 async def test_a_mended_event_goes_the_way_of_every_event(operator: Operator) -> None:
     """Its message id and the client's times stay, when it happened is reckoned from its first receipt, it is marked."""
     event = nameless(timestamp="2026-01-02T03:04:05.678Z", properties={"big": 2**53 + 1})
@@ -262,6 +274,24 @@ async def test_a_client_that_sends_it_again_itself_sends_a_duplicate(operator: O
     await operator.send({**second, "userId": "u-1"})
     (result,) = await operator.redrive({"offset": offsets[1], **mended(second)})
     assert (late["verdict"], result["verdict"]) == ("duplicate", "VERDICT_DUPLICATE")
+
+
+@pytest.mark.parametrize(("events", "keys", "told"), [(3, 0, 1), (3, 60, 50), (130, 60, 20)])
+async def test_an_entry_of_the_audit_fits_into_a_record(operator: Operator, events: int, keys: int, told: int) -> None:
+    """However much was changed: Kafka's clients send no record of more than a megabyte, and nothing goes unaudited."""
+    properties = {f"{at:02}" + "x" * 180: 1 for at in range(keys)}
+    event = nameless(properties=properties)
+    first = await operator.fail(event)
+    await operator.send(*[event] * (events - 1))
+    replacement = mended(event, properties={})
+    await operator.redrive(*({"offset": first + at, **replacement} for at in range(events)))
+    for entry in operator.audit():
+        redriven = entry.events_redriven.events
+        assert len(redriven) == events
+        assert {one.changed_path_count for one in redriven} == {keys + 1}
+        assert all(len(one.changed_paths) >= told for one in redriven)
+    assert len(operator.audit()) == 2
+    assert all(len(record.value or b"") < 900_000 for record in operator.records(AUDIT_TOPIC))
 
 
 async def test_the_audit_says_who_why_which_and_what_but_no_value(operator: Operator) -> None:

@@ -27,6 +27,7 @@ async def test_the_page_asks_nobody_else(gateway: RunningGateway) -> None:
     """Its policy allows its own origin only; it names no other host; frames and sniffing are refused."""
     async with httpx.AsyncClient(base_url=gateway.url) as client:
         for path, kind in (
+            ("/", "text/html"),
             ("/docs", "text/html"),
             ("/docs/page.js", "text/javascript"),
             ("/docs/page.css", "text/css"),

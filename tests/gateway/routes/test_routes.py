@@ -1,6 +1,9 @@
 """What browsers, schema clients and probes find beside the data path."""
 
 import asyncio
+import base64
+import json
+import re
 from typing import Any
 
 import httpx
@@ -11,6 +14,7 @@ from gateway.http.message import Handler, Headers, Request
 from gateway.http.router import Router
 from gateway.http.server import HttpServer
 from gateway.routes.browser import add_browser_routes
+from gateway.routes.collect import PATHS
 from gateway.routes.docs import add_docs_routes
 from gateway.routes.health import add_health_routes
 from gateway.routes.registry import add_elsewhere_routes, add_registry_routes, contracts_registry
@@ -55,7 +59,10 @@ async def test_a_browser_is_sent_nowhere_else() -> None:
     assert "segment." not in str(settings).replace("Segment.io", "")
 
 
-@pytest.mark.parametrize(("forwarded", "protocol"), [("https", "https"), ("http", "http"), ("gopher", "http")])
+@pytest.mark.parametrize(
+    ("forwarded", "protocol"),
+    [("https", "https"), ("http", "http"), ("gopher", "http"), ("https, http", "https"), ("http,https", "http")],
+)
 async def test_the_scheme_is_the_one_before_the_proxy(forwarded: str, protocol: str) -> None:
     """Behind a proxy that ends TLS, browsers keep to https."""
     response = await _get(_browser_router(), "/v1/projects/wk_web/settings", x_forwarded_proto=forwarded)
@@ -119,12 +126,38 @@ async def test_a_stock_client_reads_the_registry_below_its_prefix() -> None:
 
 
 async def test_the_registry_answers_in_its_clients_words() -> None:
-    """An unknown schema is the registry's own error, with its content type, and no problem of ours."""
+    """An unknown schema is the registry's own error, and no problem of ours; all has the registry's content type."""
     router = Router()
     add_registry_routes(router, contracts_registry())
-    response = await _get(router, "/registry/schemas/ids/99999?format=serialized")
-    assert (response.status_code, response.json()["error_code"]) == (404, 40403)
-    assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+    unknown = await _get(router, "/registry/schemas/ids/99999?format=serialized")
+    text = await _get(router, "/registry/subjects/clew.events.v1-value/versions/latest/schema")
+    assert (unknown.status_code, unknown.json()["error_code"]) == (404, 40403)
+    assert "message EnrichedEvent" in text.text
+    for response in (unknown, text):
+        assert response.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+
+
+async def test_a_large_schema_stops_nobody_else() -> None:
+    """A hundred thousand messages take long to compare, to no end: the loop goes on meanwhile. More is refused."""
+    router = Router()
+    add_registry_routes(router, contracts_registry())
+    descriptor = base64.b64encode(b"\x22\x00" * 100_000).decode()
+    path = "/registry/subjects/clew.events.v1-value"
+
+    async def ask(schema: str) -> int:
+        body = json.dumps({"schema": schema}).encode()
+        return (await router.handle(Request("POST", path, "", Headers([]), body, "", 0))).status
+
+    asking = asyncio.create_task(ask(descriptor))
+    turns = 0
+    while not asking.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert await asking == 404
+    assert turns > 3
+    assert await ask(descriptor * 2) == 413
+    largest = max(contracts_registry().table.schemas.values(), key=lambda schema: len(schema.text))
+    assert await ask(largest.text) == 404
 
 
 async def test_a_registry_of_ones_own_takes_our_place() -> None:
@@ -135,6 +168,21 @@ async def test_a_registry_of_ones_own_takes_our_place() -> None:
         response = await _get(router, path)
         assert (response.status_code, response.json()["error_code"]) == (404, 404)
         assert "https://registry.example" in response.json()["message"]
+
+
+async def test_who_opens_the_address_in_a_browser_is_led_on() -> None:
+    """A page that says where events go, and links to what there is to see; each link leads somewhere."""
+    router = Router()
+    add_docs_routes(router)
+    add_health_routes(router, list)
+    response = await _get(router, "/")
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    links = re.findall(r'href="([^"]+)"', response.text)
+    assert {"/docs", "/openapi.json", "/asyncapi.json"} <= set(links)
+    for link in links:
+        assert (await _get(router, link)).status_code == 200
+    for name in re.findall(r"/v1/[a-z]+", response.text):
+        assert name in PATHS
 
 
 async def test_the_topics_are_served_as_asyncapi() -> None:

@@ -109,6 +109,8 @@ def test_a_query_sets_fields(query: str, expected: dict[str, Any]) -> None:
         ("filter.after=2026-1-1T0:0:0Z", "filter.after"),
         ("filter.after=2026-02-30T00:00:00Z", "filter.after"),
         ("filter.after=0000-01-01T00:00:00Z", "filter.after"),
+        ("filter.after=2026-01-01T00:00:00-24:00", "filter.after"),
+        ("filter.after=2026-01-01T00:00:00-01:60", "filter.after"),
         ("filter.within=5", "filter.within"),
         ("filter.within=%2B5s", "filter.within"),
         ("filter.within=999999999999s", "filter.within"),

@@ -122,15 +122,41 @@ def test_an_operators_file_changes_numbers(tmp_path: Path) -> None:
         ('[topics.a]\nvalue = "x.B"', "a: value cannot be said here"),
         ("[headers]\nx = 'y'", "headers cannot be said here"),
         ("partitions = = 1", "cannot be read"),
+        ("defaults = 1", "defaults: 1 is no table"),
+        ("[defaults]\nconfig = 1", "defaults.config: 1 is no table"),
+        ("[topics.a]\nconfig = 1", "config: 1 is no table"),
+        ("[defaults]\npartitions = 2", "defaults: partitions: a, b would keep their own; write it for each of them"),
+        ('[defaults.config]\n"retention.ms" = "1d"', "retention.ms: a would keep their own"),
+        ('[defaults.config]\n"retention.ms" = "1d"\n[topics.b.config]\n"retention.ms" = "1d"', "retention.ms: a would"),
     ],
 )
 def test_an_operators_file_changes_nothing_else(tmp_path: Path, text: str, message: str) -> None:
-    """What a topic holds is the contract's."""
+    """What a topic holds is the contract's; and what would change nothing is refused, for it is not what was meant."""
     file = tmp_path / "ours.toml"
     file.write_text(text)
     with pytest.raises(DeclarationError) as refused:
         read_overlay(file, TABLE)
     assert message in str(refused.value)
+
+
+def test_a_default_beside_a_topics_own_word_in_the_same_file_is_meant(tmp_path: Path) -> None:
+    """It holds for the others."""
+    file = tmp_path / "ours.toml"
+    file.write_text('[defaults.config]\n"retention.ms" = "3d"\n[topics.a.config]\n"retention.ms" = "2d"\n')
+    first, second = read_declaration(read_overlay(file, TABLE)).topics
+    assert (first.config["retention.ms"], second.config["retention.ms"]) == ("172800000", "259200000")
+
+
+def test_a_list_is_written_as_brokers_do() -> None:
+    """Blanks and brackets mean nothing: a plan would find a difference for ever, and `outlives` see no `delete`."""
+    for written in ("compact,delete", "compact, delete", ["compact", "delete"]):
+        assert config_value("cleanup.policy", written) == "compact,delete"
+    changed = copy.deepcopy(TABLE)
+    changed["topics"]["b"]["config"] |= {"cleanup.policy": "compact, delete", "retention.ms": "1h"}
+    with pytest.raises(DeclarationError, match=r"set retention\.ms to 7d or more"):
+        read_declaration(changed)
+    with pytest.raises(DeclarationError, match="put quotes around a name that has dots"):
+        read_declaration(table(config={"retention": {"ms": "1d"}}))
 
 
 @given(st.sampled_from(["retention.ms", "retention.bytes", "segment.bytes", "partitions"]), st.integers(0, 10**15))

@@ -87,6 +87,7 @@ def test_partitions_are_never_taken_away() -> None:
         ("retention.ms", "1000", "-1", False),
         ("retention.bytes", "-1", "1000", True),
         ("min.compaction.lag.ms", "2000", "1000", True),
+        ("max.compaction.lag.ms", "9223372036854775807", "1000", True),
         ("cleanup.policy", "delete", "compact", True),
         ("cleanup.policy", "compact", "compact,delete", True),
         ("min.insync.replicas", "1", "2", False),
@@ -113,6 +114,15 @@ def test_other_replicas_are_a_remark() -> None:
     made = plan(observed({"min.insync.replicas": "1"}, replicas=2))
     assert made.changes == ()
     assert "kafka-reassign-partitions" in made.notes[0]
+
+
+@pytest.mark.parametrize(("brokers", "notes"), [(3, 1), (2, 1), (1, 0)])
+def test_one_replica_is_a_developers_on_one_broker_only(brokers: int, notes: int) -> None:
+    """On a cluster of several it is what brokers gave a topic that they made themselves, and no 200 should rest on."""
+    made = plan(observed({"min.insync.replicas": "1"}, replicas=1), brokers=brokers)
+    assert made.changes == ()
+    told = [note for note in made.notes if "t has 1 replica, so a lost disk loses" in note]
+    assert len(told) == notes
 
 
 CONFIGS = st.fixed_dictionaries(

@@ -30,7 +30,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#clew/ledger/v1/ledger_service.proto\x12\x0e\x63lew.ledger.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1b\x63lew/ledger/v1/ledger.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x02\n\x10GetLedgerRequest\x12\x44\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tstartTime\x12@\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07\x65ndTime\x12.\n\tworkspace\x18\x03 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12(\n\x06source\x18\x04 \x01(\tB\x10\xbaH\x04r\x02\x18@\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06source\x12P\n\x0bgranularity\x18\x05 \x01(\x0e\x32\x1b.clew.ledger.v1.GranularityB\x11\xbaH\x05\x82\x01\x02\x10\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0bgranularity\"\xf4\x01\n\x11GetLedgerResponse\x12@\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.clew.ledger.v1.LedgerEntryB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07\x65ntries\x12&\n\tin_flight\x18\x02 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08inFlight\x12%\n\x08\x62\x61lanced\x18\x03 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x62\x61lanced\x12\'\n\ttruncated\x18\x04 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\ttruncated\x12%\n\x08\x64\x65\x66\x65rred\x18\x05 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x64\x65\x66\x65rred*Y\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x15\n\x11GRANULARITY_TOTAL\x10\x01\x12\x16\n\x12GRANULARITY_MINUTE\x10\x02\x32\x87\x01\n\rLedgerService\x12v\n\tGetLedger\x12 .clew.ledger.v1.GetLedgerRequest\x1a!.clew.ledger.v1.GetLedgerResponse\"$\xf2\xc7\x18\x0e\x08\x02\x12\nclew.admin\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/ledgerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#clew/ledger/v1/ledger_service.proto\x12\x0e\x63lew.ledger.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1b\x63lew/ledger/v1/ledger.proto\x1a\x1c\x63lew/options/v1/access.proto\x1a\x1d\x63lew/options/v1/privacy.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x02\n\x10GetLedgerRequest\x12\x44\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tstartTime\x12@\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07\x65ndTime\x12H\n\tworkspace\x18\x03 \x01(\tB*\xbaH\x1er\x1c\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\tworkspace\x12\x42\n\x06source\x18\x04 \x01(\tB*\xbaH\x1er\x1c\x18@2\x18^[^\\x00-\\x1f\\x7f-\\x9f]*$\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x06source\x12P\n\x0bgranularity\x18\x05 \x01(\x0e\x32\x1b.clew.ledger.v1.GranularityB\x11\xbaH\x05\x82\x01\x02\x10\x01\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x0bgranularity\"\xf4\x01\n\x11GetLedgerResponse\x12@\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1b.clew.ledger.v1.LedgerEntryB\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x07\x65ntries\x12&\n\tin_flight\x18\x02 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08inFlight\x12%\n\x08\x62\x61lanced\x18\x03 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x62\x61lanced\x12\'\n\ttruncated\x18\x04 \x01(\x08\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\ttruncated\x12%\n\x08\x64\x65\x66\x65rred\x18\x05 \x01(\x04\x42\t\xea\xc7\x18\x05\x08\x01\x12\x01\x01R\x08\x64\x65\x66\x65rred*Y\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x15\n\x11GRANULARITY_TOTAL\x10\x01\x12\x16\n\x12GRANULARITY_MINUTE\x10\x02\x32\x87\x01\n\rLedgerService\x12v\n\tGetLedger\x12 .clew.ledger.v1.GetLedgerRequest\x1a!.clew.ledger.v1.GetLedgerResponse\"$\xf2\xc7\x18\x0e\x08\x02\x12\nclew.admin\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/ledgerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLEDGERREQUEST'].fields_by_name['end_time']._loaded_options = None
   _globals['_GETLEDGERREQUEST'].fields_by_name['end_time']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
   _globals['_GETLEDGERREQUEST'].fields_by_name['workspace']._loaded_options = None
-  _globals['_GETLEDGERREQUEST'].fields_by_name['workspace']._serialized_options = b'\272H\004r\002\030@\352\307\030\005\010\001\022\001\001'
+  _globals['_GETLEDGERREQUEST'].fields_by_name['workspace']._serialized_options = b'\272H\036r\034\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$\352\307\030\005\010\001\022\001\001'
   _globals['_GETLEDGERREQUEST'].fields_by_name['source']._loaded_options = None
-  _globals['_GETLEDGERREQUEST'].fields_by_name['source']._serialized_options = b'\272H\004r\002\030@\352\307\030\005\010\001\022\001\001'
+  _globals['_GETLEDGERREQUEST'].fields_by_name['source']._serialized_options = b'\272H\036r\034\030@2\030^[^\\x00-\\x1f\\x7f-\\x9f]*$\352\307\030\005\010\001\022\001\001'
   _globals['_GETLEDGERREQUEST'].fields_by_name['granularity']._loaded_options = None
   _globals['_GETLEDGERREQUEST'].fields_by_name['granularity']._serialized_options = b'\272H\005\202\001\002\020\001\352\307\030\005\010\001\022\001\001'
   _globals['_GETLEDGERRESPONSE'].fields_by_name['entries']._loaded_options = None
@@ -59,12 +59,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLEDGERRESPONSE'].fields_by_name['deferred']._serialized_options = b'\352\307\030\005\010\001\022\001\001'
   _globals['_LEDGERSERVICE'].methods_by_name['GetLedger']._loaded_options = None
   _globals['_LEDGERSERVICE'].methods_by_name['GetLedger']._serialized_options = b'\362\307\030\016\010\002\022\nclew.admin\202\323\344\223\002\014\022\n/v1/ledger'
-  _globals['_GRANULARITY']._serialized_start=813
-  _globals['_GRANULARITY']._serialized_end=902
+  _globals['_GRANULARITY']._serialized_start=865
+  _globals['_GRANULARITY']._serialized_end=954
   _globals['_GETLEDGERREQUEST']._serialized_start=238
-  _globals['_GETLEDGERREQUEST']._serialized_end=564
-  _globals['_GETLEDGERRESPONSE']._serialized_start=567
-  _globals['_GETLEDGERRESPONSE']._serialized_end=811
-  _globals['_LEDGERSERVICE']._serialized_start=905
-  _globals['_LEDGERSERVICE']._serialized_end=1040
+  _globals['_GETLEDGERREQUEST']._serialized_end=616
+  _globals['_GETLEDGERRESPONSE']._serialized_start=619
+  _globals['_GETLEDGERRESPONSE']._serialized_end=863
+  _globals['_LEDGERSERVICE']._serialized_start=957
+  _globals['_LEDGERSERVICE']._serialized_end=1092
 # @@protoc_insertion_point(module_scope)
