@@ -27,7 +27,9 @@ WORKLOADS = {
     for workload in (
         Workload("single-64", "single events, 64 connections", 0, 64, latency=False),
         Workload("single-256", "single events, 256 connections", 0, 256),
+        Workload("single-1024", "single events, 1,024 connections", 0, 1_024, latency=False),
         Workload("batch-50", "batches of 50, 16 connections", 50, 16),
+        Workload("batch-100", "batches of 100, 16 connections", 100, 16, latency=False),
     )
 }
 """Every workload by the name that `--workloads` takes."""

@@ -43,7 +43,8 @@ from clew.identity.v1.identity_service_pb2 import (
 from gateway.aliases import Aliases, Merges
 from gateway.batch import Admitted, Aliased, Allowed, Claimed, Decided, Enriched, Outcome, Owned, Resolved, Submission
 from gateway.carrier import Abandon, Done, carried
-from gateway.claims.claims import Claims, settle_filtered
+from gateway.claims.claims import Claims
+from gateway.claims.outcomes import settle_filtered
 from gateway.coalesce import Coalescer, Company, Release
 from gateway.encode import Encoder, owned_events
 from gateway.tap import Tap

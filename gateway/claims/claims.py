@@ -8,35 +8,26 @@ may be on the topic or not: the claim stays open until the topic's own tail has 
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Final
 
-from clew.collector.v1.collector_service_pb2 import (
-    VERDICT_ACCEPTED,
-    VERDICT_DUPLICATE,
-    VERDICT_FILTERED,
-    FilterReason,
-)
-from gateway.batch import Admitted, Allowed, Claimed, Follower, Outcome, Owned, Submission
+from gateway.batch import Admitted, Allowed, Claimed, Follower, Owned, Submission
 from gateway.claims.claim import Claim
 from gateway.claims.counting import count_records
+from gateway.claims.following import follow
 from gateway.claims.journal import Journal, Released
 from gateway.claims.keys import KEY_BYTES, rejected_key, source_prefix
+from gateway.claims.outcomes import is_filtered, settle_duplicate
 from gateway.claims.port import ClaimStore, Held
 from gateway.encode import TOPICS
-from gateway.ledger.tally import DUPLICATE, Cell, add, filtered, minute_of, rejected
+from gateway.ledger.tally import Cell, add, minute_of, rejected
 from mesh.bus.port import Bus, DeliveryFailure, Offsets, Record
 from mesh.errors import BusUnavailable, StorageUnavailable
 
-FOLLOW_SECONDS: Final = 1.0
-"""How long a copy waits for the outcome of the one before it. Its whole batch waits along, so it is short."""
 MAX_REMEMBERED: Final = 400_000
 """Most messages that are under way or not durable yet; more are refused, so that memory is bounded."""
-_ASK_SECONDS: Final = 0.05
-_FILTERED: Final = filtered(FilterReason.FILTER_REASON_CONSENT)
 
 Delivery = asyncio.Future[list[DeliveryFailure]]
 
@@ -139,7 +130,7 @@ class Claims:
             if leader is not None:
                 claimed.followers.append(Follower(owned, key, leader))
             elif key in recent:
-                _settle_duplicate(claimed, owned)
+                settle_duplicate(claimed, owned)
             else:
                 opened[key] = claim
                 fresh.append(owned)
@@ -158,7 +149,7 @@ class Claims:
                 continue
             del self._open[key]
             if state is Held.PUBLISHED:
-                _settle_duplicate(claimed, owned)
+                settle_duplicate(claimed, owned)
             else:
                 claim.lost.add(key)
                 claimed.followers.append(Follower(owned, key, None))
@@ -188,7 +179,7 @@ class Claims:
         claim = claimed.claim
         if claim.lows is None and not claim.decided:
             pairs = zip(claimed.events, claim.keys, strict=True)
-            claim.filtered.update(key for owned, key in pairs if _is_filtered(owned))
+            claim.filtered.update(key for owned, key in pairs if is_filtered(owned))
             self._let_go(claim, claim.keys)
             claim.keys = []
             self._finish(claim)
@@ -198,27 +189,7 @@ class Claims:
 
         A request of which nothing can be said in time is refused alone.
         """
-        if not claimed.followers:
-            return None
-        # Where Kafka did not answer this batch, it will not answer the copies before it soon.
-        until = time.monotonic() + (0.0 if claimed.claim.unknown else FOLLOW_SECONDS)
-        again: list[Owned] = []
-        elsewhere: list[Follower] = []
-        for follower in claimed.followers:
-            owned, key, leader = follower
-            if leader is None:
-                elsewhere.append(follower)
-            elif not await leader.wait(until - time.monotonic()):
-                _refuse(owned)
-            elif leader.published(key):
-                _settle_duplicate(claimed, owned)
-            elif key in leader.filtered:
-                settle_filtered(claimed, owned)
-            else:
-                again.append(owned)
-        if elsewhere:
-            again += await self._ask(claimed, elsewhere, until)
-        return Admitted(claimed.workspace, [], again) if again else None
+        return await follow(claimed, self.store.look)
 
     async def keep(self, unpublished: Iterable[tuple[Submission, int]]) -> None:
         """Count what ends on no topic, for requests that are going to be answered; return once that is durable."""
@@ -333,28 +304,6 @@ class Claims:
         acknowledged = self._bus.acknowledged
         return {**self._base, **{place: end for place, end in acknowledged.items() if place[0] in TOPICS}}
 
-    async def _ask(self, claimed: Claimed, followers: list[Follower], until: float) -> list[Owned]:
-        """Ask the store about what other gateways have claimed until it knows; those that are to be tried again."""
-        again: list[Owned] = []
-        while followers and time.monotonic() < until:
-            await asyncio.sleep(_ASK_SECONDS)
-            # Only looked at: nobody would give back what was claimed here by a batch that is cancelled or out of tries.
-            held = await self.store.look([follower.key for follower in followers])
-            waiting: list[Follower] = []
-            for follower in followers:
-                match held.get(follower.key):
-                    case Held.ELSEWHERE:
-                        waiting.append(follower)
-                    case Held.PUBLISHED:
-                        _settle_duplicate(claimed, follower.owned)
-                    case None:
-                        # Nobody's now: whoever tries again claims it.
-                        again.append(follower.owned)
-            followers = waiting
-        for follower in followers:
-            _refuse(follower.owned)
-        return again
-
 
 def _add_rejected(claim: Claim, submissions: list[Submission]) -> None:
     """The records of refused events follow those of the kept ones, in the order of the requests."""
@@ -366,42 +315,6 @@ def _add_rejected(claim: Claim, submissions: list[Submission]) -> None:
             claim.outcomes.append(rejected(event.reason))
             requests.append(submission)
     claim.requests = requests
-
-
-def _settle_duplicate(claimed: Claimed, owned: Owned) -> None:
-    event, submission = owned
-    if submission.again:
-        # Its own record, which was counted when Kafka acknowledged it or when the topic was read.
-        submission.outcomes[event.index] = Outcome(event.message_id, VERDICT_ACCEPTED)
-        return
-    submission.outcomes[event.index] = Outcome(
-        event.message_id, VERDICT_DUPLICATE, detail="an event with this message id is on the topic already"
-    )
-    claimed.unpublished.append((submission, DUPLICATE))
-
-
-def settle_filtered(claimed: Claimed, owned: Owned) -> None:
-    """Consent allows none of the purposes that the event's source collects for."""
-    event, submission = owned
-    claimed.unpublished.append((submission, _FILTERED))
-    submission.outcomes[event.index] = Outcome(
-        event.message_id,
-        VERDICT_FILTERED,
-        filter_reason=FilterReason.FILTER_REASON_CONSENT,
-        detail="consent allows none of the purposes that the source collects for",
-    )
-
-
-def _is_filtered(owned: Owned) -> bool:
-    event, submission = owned
-    outcome = submission.outcomes.get(event.index)
-    return outcome is not None and outcome.verdict == VERDICT_FILTERED
-
-
-def _refuse(owned: Owned) -> None:
-    owned.submission.error = BusUnavailable(
-        "another copy of an event is under way and its outcome is not known yet; send the same events again"
-    )
 
 
 def _count(claim: Claim, workspace: str, source: str) -> int:

@@ -1,6 +1,6 @@
 """The report of the fairness measurement."""
 
-from bench.fairness import Scene, row
+from bench.fairness import Scene, rise, row
 
 
 def test_a_row_shows_medians_and_sums() -> None:
@@ -11,3 +11,9 @@ def test_a_row_shows_medians_and_sums() -> None:
     ]
     shown = row(Scene("at 3 times its rate", "noisy", 3.0), rounds)
     assert shown == "| at 3 times its rate | 2.0 | 4.0 | none | 6,000 | 1,501 x 429, 2 x 503 |"
+
+
+def test_a_rise_is_the_median_of_the_rounds_own() -> None:
+    """Scenes are compared within a round, since the machine's speed changes between rounds; each round is shown."""
+    before, after = ([({"p99_ms": p99}, {}) for p99 in figures] for figures in ((10.0, 20.0, 50.0), (11.0, 30.0, 40.0)))
+    assert rise(after, before) == "+10% (+10%, +50%, -20%)"

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
-from gateway.claims import claims as module
+from gateway.claims import following as module
 from gateway.claims import postgres, postgres_sql
 from gateway.claims.errors import LeaseLost
 from gateway.claims.limits import Limits

@@ -23,7 +23,7 @@ from clew.consent.v1.consent_pb2 import ConsentDecision
 from clew.identity.v1.identity_service_pb2 import ResolvedIdentity
 from gateway.aliases import Aliases
 from gateway.batch import Allowed, Claimed, Decided, Enriched, Resolved, Submission
-from gateway.claims import claims as claims_module
+from gateway.claims import following
 from gateway.claims.claims import Claims
 from gateway.claims.port import LedgerQuery
 from gateway.claims.recovery import Recovery
@@ -78,8 +78,8 @@ class ClaimsMachine(RuleBasedStateMachine):
         self.accepted = 0
         self.copies = 0
         self.nanoseconds = itertools.count()
-        self.patience = claims_module.FOLLOW_SECONDS
-        claims_module.FOLLOW_SECONDS = 0.02  # type: ignore[misc] # nobody comes to answer a copy that waits
+        self.patience = following.FOLLOW_SECONDS
+        following.FOLLOW_SECONDS = 0.02  # type: ignore[misc] # nobody comes to answer a copy that waits
         self.run(self.start())
 
     def make_shelf(self, folder: Path) -> Shelf:
@@ -224,7 +224,7 @@ class ClaimsMachine(RuleBasedStateMachine):
             self.run(self.claims.close())
             self.loop.close()
             self.folder.cleanup()
-            claims_module.FOLLOW_SECONDS = self.patience  # type: ignore[misc]
+            following.FOLLOW_SECONDS = self.patience  # type: ignore[misc]
 
     async def counts(self) -> dict[int, int]:
         """The ledger's, by outcome."""
