@@ -11,6 +11,7 @@ import typer
 
 from cli.options import DEFAULT_DATA_DIR, DataDir, checked_addresses
 from cli.output import plain, written_output
+from cli.proxies import spare_this_machine
 from cli.schemas_commands import app as schemas
 from cli.source_commands import app as sources
 from cli.topic.commands import app as topic
@@ -253,6 +254,7 @@ def demo(
 
 def main() -> None:
     """Entry point."""
+    spare_this_machine(os.environ)
     if plain():
         # By NO_COLOR alone rich leaves out colours and keeps bold: whatever makes a console of its own is told here.
         os.environ["TTY_COMPATIBLE"] = "0"

@@ -69,7 +69,7 @@ def decide(standing: Standing, withheld: int, essential: int) -> tuple[int, Basi
 
 
 def _ranks(entry: Entry) -> tuple[int, ...]:
-    granted, denied = 2 * entry.effective_ns, 2 * entry.effective_ns + 1
+    granted, denied = 2 * entry.effective_ns, 2 * entry.refused_ns + 1
     return tuple(
         denied if entry.denied >> purpose & 1 else granted if entry.granted >> purpose & 1 else _NOTHING
         for purpose in PURPOSES

@@ -34,6 +34,8 @@ class Entry:
     decide_ns: int
     record_ns: int
 
+    clock_behind: bool = False
+
     @property
     def effective_ns(self) -> int:
         """When the choice counts from: as decided, yet never after it was recorded.
@@ -43,11 +45,21 @@ class Entry:
         """
         return min(self.decide_ns, self.record_ns)
 
+    @property
+    def refused_ns(self) -> int:
+        """When a refusal counts from: as any choice, but from its record when our clock stood behind the ledger.
+
+        The entries before it are then dated later than any caller's right time, so that by this time none of the
+        grants that it withdraws would ever end.
+        """
+        return self.record_ns if self.clock_behind else self.effective_ns
+
 
 def enter(statement: Statement, last_epoch: int, last_record_ns: int, now_ns: int) -> Entry:
     """Give a statement its place after the last entry of the workspace; an absent time of decision is now."""
-    # A clock that was set back must not date a withdrawal before the grant that it withdraws.
-    record_ns = max(now_ns, last_record_ns)
+    # A clock that was set back must date neither a withdrawal before the grant that it withdraws, nor the other way.
+    clock_behind = now_ns < last_record_ns
+    record_ns = last_record_ns + 1 if clock_behind else now_ns
     return Entry(
         epoch=last_epoch + 1,
         subject=statement.subject,
@@ -57,6 +69,7 @@ def enter(statement: Statement, last_epoch: int, last_record_ns: int, now_ns: in
         policy_version=statement.policy_version,
         decide_ns=record_ns if statement.decide_ns is None else statement.decide_ns,
         record_ns=record_ns,
+        clock_behind=clock_behind,
     )
 
 

@@ -45,9 +45,11 @@ def main() -> None:
 
 
 def _open_store(data_dir: Path | None) -> SqliteConsentStore:
+    # Nothing that a restart alone would mend: say what is wrong with the folder that was set.
     try:
         return SqliteConsentStore.open(data_dir / "consent.db" if data_dir else None)
-    except (StorageUnavailable, MigrationError) as error:
-        # Nothing that a restart alone would mend: say what is wrong with the folder that was set.
-        reason = error.detail if isinstance(error, StorageUnavailable) else str(error)
-        raise SettingsError([f"CLEW_DATA_DIR: {reason}. Stop the other process or set another directory."]) from error
+    except StorageUnavailable as error:
+        advice = "Stop the other process or set another directory."
+        raise SettingsError([f"CLEW_DATA_DIR: {error.detail}. {advice}"]) from error
+    except MigrationError as error:
+        raise SettingsError([f"CLEW_DATA_DIR: {data_dir}: {error}"]) from error

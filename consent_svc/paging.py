@@ -9,7 +9,8 @@ import struct
 
 from consent_svc.errors import PageTokenRefused
 
-_LAYOUT = struct.Struct(">BQ8s")
+# Signed, since an epoch is a number that the ledger can hold.
+_LAYOUT = struct.Struct(">Bq8s")
 _VERSION = 1
 
 

@@ -21,6 +21,7 @@ from clew.options.v1.privacy_pb2 import Purpose
 from consent_svc.consents import Consents, Query, Verdict
 from consent_svc.ledger import Entry, Statement
 from consent_svc.purpose import mask_of, numbers_of
+from consent_svc.subject import canonical
 from mesh.streams.server import StreamOf
 
 _DEFAULT_PAGE_SIZE = 100
@@ -39,7 +40,14 @@ class ConsentServicer(ConsentServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],  # noqa: ARG002 - grpc's signature
     ) -> messages.BatchCheckConsentsResponse:
         """Decide for each item which purposes are allowed."""
-        queries = [Query(item.subject, item.merged_subjects, item.category_preferences) for item in request.items]
+        queries = [
+            Query(
+                canonical(item.subject),
+                [*map(canonical, merged)] if (merged := item.merged_subjects) else (),
+                item.category_preferences,
+            )
+            for item in request.items
+        ]
         epoch, verdicts = await self._consents.check(request.workspace, queries)
         # A batch holds few different decisions: each is built once.
         decisions = {verdict: _decision(verdict, epoch) for verdict in set(verdicts)}
@@ -63,7 +71,8 @@ class ConsentServicer(ConsentServiceServicer):
     ) -> messages.ListConsentHistoryResponse:
         """Return a page of a person's entries, newest first."""
         page_size = request.page_size or _DEFAULT_PAGE_SIZE
-        page = await self._consents.history(request.workspace, request.subject, page_size, request.page_token)
+        subject = canonical(request.subject)
+        page = await self._consents.history(request.workspace, subject, page_size, request.page_token)
         return messages.ListConsentHistoryResponse(
             records=[_record(entry) for entry in page.entries], next_page_token=page.next_token
         )
@@ -78,7 +87,7 @@ def _decision(verdict: Verdict, epoch: int) -> ConsentDecision:
 def _statement(request: messages.RecordConsentRequest) -> Statement:
     return Statement(
         workspace=request.workspace,
-        subject=request.subject,
+        subject=canonical(request.subject),
         granted=_mask(request.choices, CHOICE_GRANTED),
         denied=_mask(request.choices, CHOICE_DENIED),
         origin=request.origin,

@@ -24,6 +24,10 @@ MACHINE = re.compile(
     + _alternatives(bots.CRAWLERS + bots.AI_CRAWLERS + bots.PREVIEWS + bots.MONITORS + bots.HEADLESS)
 )
 
+# No client's own user agent is longer. From some 1,800 bytes on the native matcher takes fifty times as long, 5 ms, for
+# a text made for it: a batch of such would outlast its deadline, and with it all that travel along.
+READ_BYTES = 1024
+
 # What ua-parser calls the device of every crawler that it knows.
 CRAWLER_DEVICE = "Spider"
 
@@ -48,8 +52,8 @@ class ClientReader:
         self._parser = Parser(Resolver(load_lazy_builtins()))
 
     def read(self, text: str) -> Software | None:
-        """Read a user agent; None when nothing can be told from it."""
-        text = text.strip()
+        """Read the first KiB of a user agent; None when nothing can be told from it."""
+        text = _beginning(text.strip())
         if not text:
             return None
         result = self._parser.parse(text)
@@ -72,6 +76,13 @@ NOTHING = Software(browser="", browser_version="", os="", os_version="", device=
 def is_machine(text: str) -> bool:
     """Tell whether a user agent is a crawler's, a monitor's, a headless browser's or a script's."""
     return MACHINE.search(text.strip().lower()) is not None
+
+
+def _beginning(text: str) -> str:
+    # In UTF-8 a character is four bytes at most.
+    if len(text) <= READ_BYTES // 4:
+        return text
+    return text.encode()[:READ_BYTES].decode(errors="ignore")
 
 
 def _version(part: UserAgent | OS | None) -> str:

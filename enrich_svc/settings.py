@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from mesh.server import ServerSettings
 from mesh.settings import setting
 
+_MOST_ENTRIES = 10_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrichSettings:
@@ -19,5 +21,8 @@ class EnrichSettings:
 
     def __post_init__(self) -> None:
         """Refuse a size that no cache can have."""
-        if self.cache_entries < 1:
-            raise ValueError("CLEW_ENRICH_CACHE_ENTRIES: must be at least 1; leave it out for the default")
+        if not 1 <= self.cache_entries <= _MOST_ENTRIES:
+            raise ValueError(
+                f"CLEW_ENRICH_CACHE_ENTRIES: {self.cache_entries} is not from 1 to {_MOST_ENTRIES};"
+                " leave it out for the default"
+            )

@@ -126,7 +126,7 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         """Refuse what could be bound or called by nobody, at start and not at the first request."""
         for variable, target in (("IDENTITY", self.identity), ("CONSENT", self.consent), ("ENRICH", self.enrich)):
-            if not _TARGET.fullmatch(target):
+            if not _TARGET.fullmatch(target) or int(target.rpartition(":")[2]) > MAX_PORT:
                 raise ValueError(f"CLEW_{variable}: {target!r} is no HOST:PORT")
         if not 0 <= self.http_port <= MAX_PORT:
             raise ValueError(f"CLEW_HTTP_PORT: {self.http_port} is no port; use 0 to {MAX_PORT}, 0 for a free one")

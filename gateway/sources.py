@@ -154,7 +154,7 @@ class Sources:
             return cls({})
         try:
             entries = msgspec.json.decode(path.read_bytes(), type=list[_SourceEntry])
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SettingsError([f"CLEW_SOURCES_FILE: {path} cannot be used: {error}"]) from error
         by_hash: dict[str, Source] = {}
         for entry in entries:

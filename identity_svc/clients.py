@@ -52,7 +52,7 @@ class ClientRegistry:
             clients = msgspec.json.decode(path.read_bytes(), type=list[Client])
         except OSError as error:
             raise SettingsError([f"{_VARIABLE}: {path} cannot be read: {error.strerror}"]) from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SettingsError([f"{_VARIABLE}: {path} is no list of clients: {error}"]) from error
         registry = cls(clients)
         if len(registry._clients) < len(clients):

@@ -31,6 +31,8 @@ _SERVICE_CONFIG: Final = {
 
 _OPTIONS: Final = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A proxy of the environment is for the internet: what goes between our services is not for it, nor would it arrive.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),

@@ -57,6 +57,7 @@ class JwksSource:
         self._max_age = max_age_seconds
         self._attempted = float("-inf")
         self._succeeded = float("-inf")
+        self._failing = False
         self._running: asyncio.Task[bool] | None = None
 
     @classmethod
@@ -74,6 +75,11 @@ class JwksSource:
     def keys(self) -> KeySet:
         """The last good keys; empty when none could be had yet. A new object whenever they changed."""
         return self._keys
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last fetch failed: which keys the issuer has published by now is unknown."""
+        return self._failing
 
     async def refresh(self) -> bool:
         """Fetch the keys, once for all who ask meanwhile, unless that was tried just now. Whether they were fetched."""
@@ -101,10 +107,12 @@ class JwksSource:
             fetched = parse_jwks(await fetch())
         except Exception as error:  # noqa: BLE001 - whatever a fetch fails with, the keys at hand stay good
             _log.warning("keys could not be fetched", issuer=self._name, kept=len(self._keys.keys), error=str(error))
+            self._failing = True
             return False
         finally:
             self._running = None
         self._succeeded = time.monotonic()
+        self._failing = False
         if fetched != self._keys:
             self._keys = fetched
         return True
@@ -136,8 +144,10 @@ def fetch_url(url: str, *, seconds: float = _FETCH_SECONDS) -> Fetch:
 def _get(url: str, seconds: float) -> bytes:
     request = urllib.request.Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310
     deadline = time.monotonic() + seconds
+    # Through a proxy https stays sealed; plain http is for this machine, which a proxy's "localhost" is not.
+    direct = [urllib.request.ProxyHandler({})] if request.type == "http" else []
     try:
-        with urllib.request.build_opener(NoRedirects).open(request, timeout=seconds) as response:
+        with urllib.request.build_opener(NoRedirects, *direct).open(request, timeout=seconds) as response:
             return _read(response, deadline)
     except HTTPError as error:
         # It holds the connection open for as long as it lives.

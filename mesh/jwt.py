@@ -164,7 +164,8 @@ class Verifier:
         Raises:
             InvalidToken: It is malformed, expired, not yet valid, of another issuer or audience, or its signature does
                 not hold.
-            UpstreamUnavailable: The issuer's keys could never be fetched, so nothing is known about the token.
+            UpstreamUnavailable: It names an unknown key and the issuer's keys cannot be fetched, so nothing is known
+                about the token.
         """
         self._source.refresh_if_old()
         try:
@@ -172,7 +173,7 @@ class Verifier:
         except UnknownKey:
             if await self._source.refresh():
                 return self.verify_now(token)
-            if not self._source.keys.keys:
+            if self._source.failing or not self._source.keys.keys:
                 raise UpstreamUnavailable("issuer", "the keys of the token's issuer cannot be fetched now") from None
             raise
 

@@ -1,6 +1,7 @@
 """A grpc.aio server with all that every service has: health, reflection, limits, interceptors, a drain at the end."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from mesh.settings import SettingsError, setting
 
 MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
 _MOST_DRAIN_SECONDS: Final = 600
+_MOST_CALLS: Final = 1_000_000
+_ADDRESS: Final = re.compile(r"\S*[^\s:]:(\d{1,5})", re.ASCII)
+_MOST_PORT: Final = 65_535
 
 # Long enough for a watching client to take the address out before we refuse its calls.
 DRAIN_LEAD_SECONDS: Final = 0.1
@@ -59,11 +63,15 @@ class ServerSettings:
     )
 
     def __post_init__(self) -> None:
-        """Refuse numbers that the server would break on later."""
+        """Refuse what the server would break on later, or understand in its own way."""
+        # gRPC takes 443 for an absent port, and counts those above 65535 from 0 again.
+        address = _ADDRESS.fullmatch(self.listen)
+        if address is None or int(address[1]) > _MOST_PORT:
+            raise ValueError(f"CLEW_LISTEN: {self.listen!r} is no HOST:PORT with a port from 0 to {_MOST_PORT}")
         if not 0 <= self.drain_seconds <= _MOST_DRAIN_SECONDS:
             raise ValueError(f"CLEW_DRAIN_SECONDS: {self.drain_seconds:g} is not from 0 to {_MOST_DRAIN_SECONDS}")
-        if self.max_concurrent_rpcs < 1:
-            raise ValueError(f"CLEW_MAX_CONCURRENT_RPCS: {self.max_concurrent_rpcs} would serve nobody; use 1 or more")
+        if not 1 <= self.max_concurrent_rpcs <= _MOST_CALLS:
+            raise ValueError(f"CLEW_MAX_CONCURRENT_RPCS: {self.max_concurrent_rpcs} is not from 1 to {_MOST_CALLS}")
 
 
 class GrpcServer:

@@ -87,6 +87,16 @@ def read_settings(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
     return settings
 
 
+def check_range(variable: str, value: float, least: float, most: float) -> None:
+    """For `__post_init__`: refuse a number that is out of its range.
+
+    Raises:
+        ValueError: It is; the message names the variable and the range.
+    """
+    if not least <= value <= most:
+        raise ValueError(f"{variable}: {value} is not from {least} to {most}")
+
+
 def describe_settings(cls: type[Any]) -> list[SettingRow]:
     """List the variables that a settings dataclass reads, in order of declaration."""
     rows: list[SettingRow] = []
@@ -150,14 +160,23 @@ def _parser(hint: Any) -> Callable[[str], Any]:
     if origin is Literal:
         return lambda text: _choice(text, get_args(hint))
     if origin is tuple:
-        return lambda text: tuple(part.strip() for part in text.split(",") if part.strip())
-    parsers: dict[Any, Callable[[str], Any]] = {str: str, Path: Path, bool: _bool, int: _int, float: _float}
+        return lambda text: tuple(part.strip() for part in _text(text).split(",") if part.strip())
+    parsers: dict[Any, Callable[[str], Any]] = {str: _text, Path: Path, bool: _bool, int: _int, float: _float}
     return parsers[hint]
 
 
 def _choice(text: str, choices: tuple[Any, ...]) -> str:
     if text not in choices:
         raise ValueError(f"is none of {', '.join(choices)}; use one of them")
+    return text
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # How Python keeps bytes that it cannot decode; no message could carry them.
+        raise ValueError("is not UTF-8; write it in UTF-8") from None
     return text
 
 

@@ -27,7 +27,7 @@ from opentelemetry.trace import Tracer
 from mesh.ids import new_id
 from mesh.recording import SpanRecorder
 from mesh.sampling import RateLimitedTracer, RootRate
-from mesh.settings import read_settings, setting
+from mesh.settings import check_range, read_settings, setting
 from mesh.span_writer import DEFAULT_STORE_BYTES, SegmentWriter, SpanStoreExporter
 from mesh.task_gauge import add_task_gauge
 
@@ -43,6 +43,8 @@ SamplerName = Literal[
 _INSTRUMENTATION: Final = "clew.mesh"
 # A collector that does not answer must not hold up a drain.
 _SHUTDOWN_SECONDS: Final = 5.0
+_MOST_DELAY_MS: Final = 3_600_000
+_MOST_QUEUE: Final = 10_000_000
 _NO_EXPORTER: Final = "none"
 
 
@@ -106,8 +108,11 @@ class TelemetrySettings:
             raise ValueError("OTEL_TRACES_SAMPLER_ARG: must be from 0 to 1")
         if self.attribute_characters < 1:
             raise ValueError("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT: must be at least 1")
-        if self.export_delay_ms < 1 or not 1 <= self.export_batch <= self.export_queue:
-            raise ValueError("OTEL_BSP_*: the delay must be positive, the batch from 1 to the size of the queue")
+        check_range("OTEL_BSP_SCHEDULE_DELAY", self.export_delay_ms, 1, _MOST_DELAY_MS)
+        check_range("OTEL_BSP_MAX_QUEUE_SIZE", self.export_queue, 1, _MOST_QUEUE)
+        if not 1 <= self.export_batch <= self.export_queue:
+            most = f"OTEL_BSP_MAX_QUEUE_SIZE, {self.export_queue}"
+            raise ValueError(f"OTEL_BSP_MAX_EXPORT_BATCH_SIZE: {self.export_batch} is not from 1 to {most}")
 
 
 class Telemetry:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from mesh.settings import setting
+from mesh.settings import check_range, setting
 
 _LEAST_WINDOW_HOURS = 24.0
+_MOST_DAYS = 36_500
+_MOST_ROWS = 1_000_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +35,7 @@ class ClaimsSettings:
             raise ValueError("CLEW_DATABASE: its value is no postgresql://USER:PASSWORD@HOST:PORT/NAME")
         if self.window_hours < _LEAST_WINDOW_HOURS:
             raise ValueError(f"CLEW_DEDUPE_WINDOW_HOURS: {self.window_hours:g} is less than 24: retries come later")
-        if self.max_rows < 1 or self.ledger_days < 1:
-            raise ValueError("CLEW_DEDUPE_MAX_ROWS and CLEW_LEDGER_DAYS must be 1 or more")
+        # Times beyond could not be written down, and every event would fail by that.
+        check_range("CLEW_DEDUPE_WINDOW_HOURS", self.window_hours, _LEAST_WINDOW_HOURS, _MOST_DAYS * 24)
+        check_range("CLEW_LEDGER_DAYS", self.ledger_days, 1, _MOST_DAYS)
+        check_range("CLEW_DEDUPE_MAX_ROWS", self.max_rows, 1, _MOST_ROWS)

@@ -9,8 +9,11 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from mesh.settings import setting
+from mesh.settings import check_range, setting
 
+# The largest number that a property of librdkafka takes.
+_MOST_INT: Final = 2_147_483_647
+_MOST_CLOSE_SECONDS: Final = 600
 # A broker that is down makes librdkafka log on every reconnect, once a second or faster.
 _LOG_INTERVAL_SECONDS: Final = 30.0
 
@@ -57,8 +60,11 @@ class KafkaSettings:
     )
 
     def __post_init__(self) -> None:
-        if min(self.delivery_seconds, self.queue_records, self.queue_mib, self.close_seconds) <= 0:
-            raise ValueError("CLEW_KAFKA_*: seconds, records and MiB must be above zero")
+        # Below a millisecond librdkafka would understand for ever; beyond 31 bits it understands nothing.
+        check_range("CLEW_KAFKA_DELIVERY_SECONDS", self.delivery_seconds, 0.001, _MOST_INT // 1_000)
+        check_range("CLEW_KAFKA_QUEUE_RECORDS", self.queue_records, 1, _MOST_INT)
+        check_range("CLEW_KAFKA_QUEUE_MIB", self.queue_mib, 1, _MOST_INT // 1_024)
+        check_range("CLEW_KAFKA_CLOSE_SECONDS", self.close_seconds, 0.001, _MOST_CLOSE_SECONDS)
         if self.properties_file is not None:
             _check_properties(self.properties_file)
 

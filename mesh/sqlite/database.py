@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -138,6 +138,8 @@ def _lock(path: Path) -> int:
         owner = os.pread(lock, 32, 0).decode(errors="replace") or "unknown"
         os.close(lock)
         raise StorageUnavailable(f"{path} is in use by process {owner}: one process owns it at a time") from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    # Only for the message above: a full disk is for SQLite to tell.
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,7 @@ class Writer:
             for job in group:
                 self._run_in_savepoint(job)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:  # noqa: BLE001 - out of memory too: without this thread no write is ever answered
             self._fail(group, error)
 
     def _run_in_savepoint(self, job: Job) -> None:
@@ -103,21 +104,27 @@ class Writer:
             self._connection.execute("ROLLBACK TO job")
         self._connection.execute("RELEASE job")
 
-    def _fail(self, group: list[Job], cause: sqlite3.Error) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+    def _fail(self, group: list[Job], cause: BaseException) -> None:
+        # Where this fails as well, so does the BEGIN of the next group, which then comes here to roll back again.
+        with suppress(Exception):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
         for job in group:
             # One exception object each: a shared one would gather the tracebacks of all callers.
-            job.error = job.error or storage_error(cause)
+            job.error = job.error or (storage_error(cause) if isinstance(cause, sqlite3.Error) else _unavailable(cause))
 
 
 def storage_error(error: Exception) -> Exception:
     """Turn a failure of the file into StorageUnavailable; a broken constraint or a caller's own error stays."""
     if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError) or not isinstance(error, sqlite3.Error):
         return error
+    return _unavailable(error)
+
+
+def _unavailable(cause: BaseException) -> StorageUnavailable:
     # SQLite's own words name tables and files: they stay with the cause, which is logged and never sent.
     unavailable = StorageUnavailable("the store could not be read or written")
-    unavailable.__cause__ = error
+    unavailable.__cause__ = cause
     return unavailable
 
 

@@ -17,10 +17,9 @@ def test_a_row_shows_medians_and_sums() -> None:
 
 def test_a_rise_is_the_median_of_the_rounds_own() -> None:
     """Scenes are compared within a round, since the machine's speed changes between rounds; each round is shown."""
-    before, after = measured(10.0, 20.0, 50.0), measured(11.0, 30.0, 40.0)
+    before, after = _rounds(10.0, 20.0, 50.0), _rounds(11.0, 30.0, 40.0)
     assert rise(after, before) == "+10% (+10%, +50%, -20%)"
 
 
-def measured(*figures: float) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Rounds in which the quiet source had such a p99, milliseconds."""
-    return [({"p99_ms": p99}, {}) for p99 in figures]
+def _rounds(*p99_ms: float) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    return [({"p99_ms": each}, {}) for each in p99_ms]

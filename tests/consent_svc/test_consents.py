@@ -235,6 +235,25 @@ async def test_a_page_that_ends_the_history_has_no_token(consents: Consents) -> 
         await consents.history("w", "p", 1, "made up")
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_withdrawal_holds_although_our_clock_was_once_ahead(
+    consents: Consents, clock: FixedClock, told: bool
+) -> None:
+    """What was recorded by a clock a year ahead, or after it was set right, ends with the withdrawal after it."""
+    year = 365 * 24 * 3600
+    clock.advance(year)
+    await consents.record(says("then", granted=ANALYTICS))
+    clock.advance(-year)
+    await consents.record(says("since", granted=ANALYTICS))
+    clock.advance(60)
+    for subject in ("then", "since"):
+        await consents.record(says(subject, denied=ANALYTICS, decide_ns=clock.now_ns() - 5 * 10**9 if told else None))
+        assert (await verdict(consents, subject)).granted == ESSENTIAL
+        clock.advance(60)
+        await consents.record(says(subject, granted=ANALYTICS))
+        assert (await verdict(consents, subject)).granted == ESSENTIAL | ANALYTICS
+
+
 subjects = st.sampled_from("abc")
 purposes = st.sets(st.sampled_from(PURPOSES)).map(lambda numbers: sum(1 << number for number in numbers))
 steps = st.one_of(

@@ -23,9 +23,18 @@ def test_an_entry_follows_the_last_one_of_its_workspace() -> None:
 
 
 def test_record_time_never_runs_backwards() -> None:
-    """When our clock is set back, an entry is dated with the one before it, so that it still counts as not older."""
+    """When our clock is set back, an entry is dated after the one before it, so that it still counts as newer."""
     entry = enter(statement(), 1, NOW, NOW - 5 * SECOND)
-    assert entry.record_ns == entry.decide_ns == entry.effective_ns == NOW
+    assert entry.record_ns == entry.decide_ns == entry.effective_ns == NOW + 1
+    assert not enter(statement(), 1, NOW, NOW).clock_behind
+
+
+def test_while_our_clock_is_behind_a_refusal_counts_from_its_record() -> None:
+    """What a caller's right clock says is then older than all that is on record: it may not save a grant."""
+    entry = enter(statement(NOW - 5 * SECOND), 1, NOW, NOW - 5 * SECOND)
+    assert (entry.decide_ns, entry.effective_ns, entry.refused_ns) == (NOW - 5 * SECOND, NOW - 5 * SECOND, NOW + 1)
+    right = enter(statement(NOW - 5 * SECOND), 1, NOW - SECOND, NOW)
+    assert right.refused_ns == right.effective_ns == NOW - 5 * SECOND
 
 
 def test_a_choice_counts_from_when_it_was_decided_but_not_after_its_record() -> None:

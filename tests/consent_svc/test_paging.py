@@ -1,11 +1,14 @@
 """Page tokens."""
 
+import base64
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consent_svc.errors import PageTokenRefused
-from consent_svc.paging import before_epoch_of, page_token
+from consent_svc.paging import _check, before_epoch_of, page_token
 
 
 @given(st.text(min_size=1, max_size=64), st.text(min_size=1, max_size=64), st.integers(1, 2**63 - 1))
@@ -44,3 +47,10 @@ def test_an_altered_token_is_refused(position: int, letter: str) -> None:
     if altered != token:
         with pytest.raises(PageTokenRefused):
             before_epoch_of(altered, "w", "p")
+
+
+def test_no_token_leads_beyond_what_a_ledger_can_hold() -> None:
+    """A token made up for an epoch of more than 63 bits is refused like any other that was not issued."""
+    raw = struct.pack(">BQ8s", 1, 2**64 - 1, _check("w", "p", 2**64 - 1))
+    with pytest.raises(PageTokenRefused):
+        before_epoch_of(base64.urlsafe_b64encode(raw).decode().rstrip("="), "w", "p")

@@ -1,9 +1,10 @@
 """The process itself: `python -m consent_svc`."""
 
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from clew.consent.v1 import consent_pb2 as nouns
@@ -54,6 +55,19 @@ def test_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
         refuse_all(stub)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
+
+
+def test_a_ledger_of_a_newer_program_is_told(tmp_path: Path) -> None:
+    """It says that a newer program is needed, which no other directory would spare, and exits with 2."""
+    with running(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "consent.db")) as ledger, ledger:
+        ledger.execute("INSERT INTO schema_migrations VALUES (99, 'later', 'x', 1)")
+    with started(MODULE, CLEW_DATA_DIR=str(tmp_path)) as newer:
+        _, message = newer.communicate(timeout=30)
+    assert newer.returncode == 2
+    assert str(tmp_path) in message
+    assert message.endswith("use a newer program\n")
 
 
 def test_a_second_process_does_not_start_on_the_same_ledger(tmp_path: Path) -> None:

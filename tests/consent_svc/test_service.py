@@ -124,6 +124,27 @@ def test_history_is_listed_newest_first_in_pages(grpc_stub: Any) -> None:
     assert ([entry.epoch for entry in last.records], last.next_page_token) == ([1], "")
 
 
+def test_a_profile_id_in_capitals_is_the_same_person(grpc_stub: Any) -> None:
+    """Some platforms write UUIDs in capitals: a withdrawal spelt so counts, and is in the history."""
+    person, merged = "0190a6e2-7a4b-7cde-8f01-23456789abcd", "0190a6e2-7a4b-7cde-8f01-23456789abce"
+    for subject, chosen in ((person, CHOICE_GRANTED), (merged.upper(), CHOICE_DENIED), (person.upper(), CHOICE_DENIED)):
+        wanted = messages.RecordConsentRequest(
+            workspace="capitals", subject=subject, choices=[choice(PURPOSE_ANALYTICS, chosen)], origin="app"
+        )
+        assert grpc_stub.RecordConsent(wanted, timeout=10).record.subject == subject.lower()
+    for query in (
+        messages.ConsentQuery(subject=person),
+        messages.ConsentQuery(subject=person.upper()),
+        messages.ConsentQuery(subject="nobody", merged_subjects=[merged.upper()]),
+    ):
+        (decision,) = check(grpc_stub, "capitals", query)
+        assert list(decision.granted_purposes) == [PURPOSE_ESSENTIAL]
+        assert decision.basis == nouns.CONSENT_BASIS_RECORDED
+    for spelling in (person, person.upper()):
+        asked = messages.ListConsentHistoryRequest(workspace="capitals", subject=spelling)
+        assert len(grpc_stub.ListConsentHistory(asked, timeout=10).records) == 2
+
+
 def test_a_page_token_of_somebody_else_is_refused(grpc_stub: Any) -> None:
     """A token works for its own history only; the refusal names the field."""
     for _ in range(2):

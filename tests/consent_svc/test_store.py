@@ -3,13 +3,15 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from consent_svc.ledger import Statement
+from consent_svc.ledger import Entry, Statement
 from consent_svc.store import ConsentStore, SqliteConsentStore
 from mesh.errors import StorageUnavailable
+from mesh.sqlite import Database
 
 NOW = 1_750_000_000 * 10**9
 
@@ -67,16 +69,27 @@ async def test_history_comes_newest_first_in_pages(store: ConsentStore) -> None:
 
 
 async def test_record_time_follows_the_ledger_when_the_clock_is_set_back(store: ConsentStore) -> None:
-    """An entry is never dated before the one it follows."""
-    await store.append(statement(), NOW)
-    assert (await store.append(statement(), NOW - 10**9)).record_ns == NOW
+    """An entry is dated after the one it follows, and that it was is read back with it."""
+    first = await store.append(statement(), NOW)
+    second = await store.append(statement(), NOW - 10**9)
+    assert (second.record_ns, first.clock_behind, second.clock_behind) == (NOW + 1, False, True)
+    assert await store.history("w", "p", None, 10) == [second, first]
+
+
+async def test_many_subjects_are_read_at_once(store: ConsentStore) -> None:
+    """Each of as many subjects as a batch may name gets its own entries, whatever stands around them."""
+    names = [f"p{number}" for number in range(600)]
+    await asyncio.gather(*(store.append(statement(name), NOW) for name in names for _ in range(2)))
+    for count in (0, 1, 4, 5, 256, 257, 600):
+        found = await store.entries_of("w", names[:count])
+        assert {name: len(entries) for name, entries in found.items()} == dict.fromkeys(names[:count], 2)
 
 
 async def test_names_may_hold_any_text(store: ConsentStore) -> None:
-    """Quotes, brackets and other scripts are plain text in a name."""
-    subject = "'\"];--☃\u0001"
-    entry = await store.append(statement(subject), NOW)
-    assert await store.entries_of("w", [subject]) == {subject: [entry]}
+    """Quotes, brackets, other scripts and a NUL are plain text in a name."""
+    for subject in ("'\"];--☃\u0001", "p\0q", "p\0r"):
+        entry = await store.append(statement(subject), NOW)
+        assert await store.entries_of("w", [subject, "p"]) == {subject: [entry]}
 
 
 async def test_a_closed_store_is_unavailable(store: ConsentStore) -> None:
@@ -97,6 +110,41 @@ async def test_sqlite_keeps_the_ledger_over_a_restart(tmp_path: Path) -> None:
     assert await second.entries_of("w", ["p"]) == {"p": [entry]}
     assert (await second.append(statement(), NOW)).epoch == 2
     await second.close()
+
+
+async def test_sqlite_reads_no_more_than_it_is_asked_for(tmp_path: Path) -> None:
+    """Every read goes by an index, so that it takes no longer in a large workspace, and nobody waits for it."""
+    store = SqliteConsentStore.open(tmp_path / "ledger.db")
+    asked: list[str] = []
+    store._database.read().set_trace_callback(asked.append)
+    await store.entries_of("w", ["p"])
+    await store.entries_of("w", [f"p{number}" for number in range(300)])
+    await store.history("w", "p", None, 10)
+    await store.last_epochs()
+    store._database.read().set_trace_callback(None)
+    plans = [store._database.fetch_all(f"EXPLAIN QUERY PLAN {sql}") for sql in asked]
+    assert len(plans) == 5
+    for plan in plans[:4]:
+        assert "consent_entries_by_subject (workspace=? AND subject=?" in plan[0][3]
+    assert not any("SCAN consent_entries" in step[3] for step in plans[4])
+    await store.close()
+
+
+async def test_a_sqlite_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    """What an older program recorded counts as it did."""
+    (tmp_path / "old").mkdir()
+    first = files("consent_svc.store.migrations").joinpath("0001_ledger.sql")
+    (tmp_path / "old" / first.name).write_text(first.read_text())
+    old = Database.open(tmp_path / "ledger.db", tmp_path / "old")
+    row = ("w", 1, "p", 4, 8, "test", "2025-01", NOW - 5, NOW)
+    await old.write(
+        lambda connection: connection.execute("INSERT INTO consent_entries VALUES (?,?,?,?,?,?,?,?,?)", row).rowcount
+    )
+    await old.close()
+    store = SqliteConsentStore.open(tmp_path / "ledger.db")
+    assert await store.entries_of("w", ["p"]) == {"p": [Entry(*row[1:], clock_behind=False)]}
+    assert (await store.append(statement(), NOW)).epoch == 2
+    await store.close()
 
 
 async def test_a_sqlite_ledger_has_one_owner(tmp_path: Path) -> None:

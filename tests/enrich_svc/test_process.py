@@ -37,9 +37,10 @@ def test_a_batch_that_breaks_the_contract_is_refused() -> None:
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_wrong_setting_is_named() -> None:
+@pytest.mark.parametrize("entries", ["0", "99999999999999999999"])
+def test_a_wrong_setting_is_named(entries: str) -> None:
     """A cache that cannot be is refused before anything starts, with status 2."""
-    with started(MODULE, CLEW_ENRICH_CACHE_ENTRIES="0") as process:
+    with started(MODULE, CLEW_ENRICH_CACHE_ENTRIES=entries) as process:
         _, message = process.communicate(timeout=30)
         assert process.returncode == 2
         assert "CLEW_ENRICH_CACHE_ENTRIES" in message

@@ -57,6 +57,7 @@ def test_public_urls_that_browsers_can_be_sent_to(url: str) -> None:
         ("CLEW_REQUEST_SECONDS", "nan"),
         ("CLEW_TRUST_FORWARDED", "maybe"),
         ("CLEW_EVENTS_PER_SECOND", "-1"),
+        ("CLEW_ENRICH", "127.0.0.1:99999"),
         ("CLEW_EVENTS_PER_SECOND", "2000000"),
         ("CLEW_EVENTS_BURST", "5"),
         ("CLEW_EVENTS_BURST", "-5"),

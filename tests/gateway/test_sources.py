@@ -146,6 +146,14 @@ def test_a_wrong_file_is_refused_and_the_message_names_what_is_wrong(
         Sources.load(_file(tmp_path, content))
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A file in another encoding than UTF-8 is told like any other wrong one."""
+    path = tmp_path / "sources.json"
+    path.write_bytes(b'[{"workspace": "caf\xe9"}]')
+    with pytest.raises(SettingsError, match="CLEW_SOURCES_FILE"):
+        Sources.load(path)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """The message names the variable and the path."""
     with pytest.raises(SettingsError, match="CLEW_SOURCES_FILE"):

@@ -79,3 +79,11 @@ def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     """A file that is named must be there."""
     with pytest.raises(SettingsError, match="cannot be read"):
         ClientRegistry.load(tmp_path / "nowhere.json")
+
+
+def test_a_file_that_is_no_text_stops_the_start(tmp_path: Path) -> None:
+    """A file in another encoding than UTF-8 is told like any other bad one."""
+    path = tmp_path / "clients.json"
+    path.write_bytes(json.dumps([GOOD | {"client_id": "caf_"}]).encode().replace(b"caf_", b"caf\xe9"))
+    with pytest.raises(SettingsError, match=r"CLEW_CLIENTS_FILE: .*clients\.json is no list of clients: .*utf-8"):
+        ClientRegistry.load(path)

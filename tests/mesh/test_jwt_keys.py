@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.error import URLError
@@ -198,6 +200,23 @@ async def test_an_outage_of_the_issuer_is_no_fault_of_the_token() -> None:
     assert (await verifier.verify(signed_by(EC_KEY))).subject == "user-1"
 
 
+async def test_an_unknown_key_is_nobodys_fault_while_the_issuer_cannot_be_asked() -> None:
+    """A token of a new key that comes in an outage is to be sent again; one of a known key holds, a made-up one not."""
+    issuer = Issuer(jwks_of(EC_KEY))
+    source = JwksSource(issuer.fetch, min_interval_seconds=0)
+    verifier = Verifier(ISSUER, "clew", source)
+    await verifier.verify(signed_by(EC_KEY))
+    issuer.document = None
+    with pytest.raises(UpstreamUnavailable):
+        await verifier.verify(signed_by(OTHER_KEY))
+    assert (await verifier.verify(signed_by(EC_KEY))).subject == "user-1"
+    issuer.document = jwks_of(EC_KEY)
+    with pytest.raises(UnknownKey):
+        await verifier.verify(signed_by(OTHER_KEY))
+    issuer.document = jwks_of(EC_KEY, OTHER_KEY)
+    assert (await verifier.verify(signed_by(OTHER_KEY))).subject == "user-1"
+
+
 @pytest.mark.parametrize("broken", [None, "", "{}", '{"keys": []}'])
 async def test_the_last_good_keys_stay(broken: str | None) -> None:
     """An issuer that is down or answers nonsense does not invalidate the keys that it published before."""
@@ -256,7 +275,8 @@ class _Handler(BaseHTTPRequestHandler):
                 while not threading.Event().wait(0.01):
                     self.wfile.write(b" ")
             return
-        body = json.dumps(jwks_of(EC_KEY)).encode() if self.path == "/jwks" else b" " * 300_000
+        # A proxy is asked for the whole URL.
+        body = json.dumps(jwks_of(EC_KEY)).encode() if self.path.endswith("/jwks") else b" " * 300_000
         self.send_response(302 if self.path == "/moved" else 200)
         self.send_header("Location", "/jwks")
         self.send_header("Content-Length", str(len(body)))
@@ -284,6 +304,16 @@ async def test_keys_are_fetched_over_http(server: str) -> None:
     """A source with a URL gets its keys from there."""
     verifier = Verifier(ISSUER, "clew", JwksSource.from_url(f"{server}/jwks"))
     assert (await verifier.verify(signed_by(EC_KEY))).subject == "user-1"
+
+
+async def test_keys_of_this_machine_are_asked_of_no_proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names would see plain HTTP, and could answer with keys of its own."""
+    monkeypatch.setenv("http_proxy", server)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/jwks"
+        assert not await JwksSource.from_url(url).refresh()
 
 
 @pytest.mark.parametrize("path", ["/moved", "/endless"])

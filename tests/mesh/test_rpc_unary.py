@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import socket
 import time
 import weakref
+from contextlib import closing
 from typing import Any, cast
 
 import grpc
@@ -326,6 +328,22 @@ async def test_a_server_that_is_not_there(recorder: Recorder) -> None:
         await wait_ready(channel, 0.2)
     assert caught.value.metadata == {"service": "identity"}
     await channel.close()
+
+
+async def test_no_proxy_of_the_environment_is_asked(
+    mesh: Mesh, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `http_proxy` leads to the internet, the services still reach each other, and it sees nothing of it."""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with closing(socket.create_server(("127.0.0.1", 0))) as proxy:
+        proxy.setblocking(False)
+        for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        stub = await mesh.identity(recorder, _ok)
+        await stub.GetProfile(REQUEST, timeout=5)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 async def test_a_closed_channel(mesh: Mesh, recorder: Recorder) -> None:

@@ -15,7 +15,7 @@ from clew.identity.v1 import identity_service_pb2_grpc as identity_grpc
 from mesh import errors, status
 from mesh.channel import wait_ready
 from mesh.server import DRAIN_LEAD_SECONDS, GrpcServer, ServerSettings, serve_until_stopped
-from mesh.settings import SettingsError
+from mesh.settings import SettingsError, read_settings
 from tests.mesh.rpc import IDENTITY, Answer, IdentityServicer, Mesh, Recorder
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -212,6 +212,28 @@ async def test_two_servers_never_share_a_port(mesh: Mesh, recorder: Recorder) ->
     second = GrpcServer("second", ServerSettings(listen=f"127.0.0.1:{port}"), recorder.telemetry)
     with pytest.raises(SettingsError, match=f"CLEW_LISTEN: '127.0.0.1:{port}' cannot be bound"):
         await second.start(())
+
+
+@pytest.mark.parametrize(
+    "listen", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:80x", ":80", "::1", "a b:80"]
+)
+def test_an_address_without_a_port_of_its_own_is_refused(listen: str) -> None:
+    """Port 443 would be taken for an absent one, and 34463 for 99999."""
+    with pytest.raises(SettingsError, match=r"CLEW_LISTEN: .* is no HOST:PORT"):
+        read_settings(ServerSettings, {"CLEW_LISTEN": listen})
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:65535", "[::1]:50051", "localhost:0"])
+def test_an_address_is_a_host_and_a_port(listen: str) -> None:
+    """IPv4, IPv6 in brackets, and names."""
+    assert read_settings(ServerSettings, {"CLEW_LISTEN": listen}).listen == listen
+
+
+@pytest.mark.parametrize("calls", ["0", "99999999999999999999"])
+def test_a_limit_of_calls_that_grpc_cannot_hold_is_refused(calls: str) -> None:
+    """It is told as a bad setting, and not as an error of the library."""
+    with pytest.raises(SettingsError, match="CLEW_MAX_CONCURRENT_RPCS"):
+        read_settings(ServerSettings, {"CLEW_MAX_CONCURRENT_RPCS": calls})
 
 
 async def test_serving_until_stopped(recorder: Recorder) -> None:

@@ -1,5 +1,6 @@
 """Settings from the environment."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,6 +82,15 @@ def test_numbers_are_finite(text: str) -> None:
     """No setting is infinite or no number at all."""
     with pytest.raises(SettingsError, match="no finite number"):
         read_settings(Sample, {"T_NAME": "x", "T_RATE": text})
+
+
+@pytest.mark.parametrize("variable", ["T_NAME", "T_TAGS"])
+def test_text_is_utf_8(variable: str) -> None:
+    """Bytes that are no UTF-8 could be put into no message; a path may hold any."""
+    with pytest.raises(SettingsError, match=rf"{variable}: .* is not UTF-8"):
+        read_settings(Sample, {"T_NAME": "x", variable: os.fsdecode(b"caf\xe9")})
+    path = os.fsdecode(b"/data/caf\xe9")
+    assert read_settings(Sample, {"T_NAME": "x", "T_PATH": path}).path == Path(path)
 
 
 def test_secrets_are_not_shown() -> None:

@@ -1,6 +1,7 @@
 """mesh.sqlite.Database: durable grouped writes, direct reads, one owner."""
 
 import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,49 @@ async def test_a_full_disk_fails_the_whole_group(database: Database) -> None:
     assert await database.write(note("fits again"))
 
 
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), SystemExit(1)])
+async def test_no_error_ends_the_writer(database: Database, error: BaseException) -> None:
+    """Whatever a group fails with, all of it is told and undone, and the next write is carried out."""
+
+    def breaks(connection: sqlite3.Connection) -> int | None:
+        # As SQLite does itself when it is out of memory.
+        connection.execute("ROLLBACK")
+        raise error
+
+    writes = [database.submit(note("beside")), database.submit(breaks)]
+    outcomes = await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 10)
+    assert isinstance(outcomes[1], StorageUnavailable)
+    assert outcomes[1].__cause__ is error
+    assert await asyncio.wait_for(database.write(note("next")), 10)
+    assert "next" in texts(database)
+
+
+async def test_a_rollback_that_fails_is_made_up_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk answers nothing at all, writes are refused; once it does again, they are carried out."""
+    real = database._writer._connection
+
+    class Broken:
+        """A connection whose disk answers no commit and no rollback."""
+
+        in_transaction = property(lambda _: real.in_transaction)
+
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            """Run a statement."""
+            if sql in {"COMMIT", "ROLLBACK"}:
+                raise sqlite3.OperationalError("disk I/O error")
+            return real.execute(sql, *parameters)
+
+    monkeypatch.setattr(database._writer, "_connection", Broken())
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            await asyncio.wait_for(database.write(note("lost")), 10)
+    monkeypatch.undo()
+    with pytest.raises(StorageUnavailable):
+        await asyncio.wait_for(database.write(note("lost")), 10)
+    assert await asyncio.wait_for(database.write(note("kept")), 10)
+    assert texts(database) == ["kept"]
+
+
 async def test_a_cancelled_caller_does_not_stop_its_write(database: Database) -> None:
     """A queued write is carried out although nobody waits for it any more."""
     gate = threading.Event()
@@ -181,6 +226,21 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, migrations:
     for _ in range(2):
         with pytest.raises(StorageUnavailable, match="not a database"):
             Database.open(path, migrations)
+
+
+async def test_a_lock_file_that_cannot_be_written_is_told(
+    tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk keeps the owner's number from being noted, which only a message needs: the file is opened."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    database = Database.open(tmp_path / "notes.db", migrations)
+    with pytest.raises(StorageUnavailable, match="in use by process unknown"):
+        Database.open(tmp_path / "notes.db", migrations)
+    await database.close()
 
 
 async def test_a_temporary_database_leaves_nothing_behind(migrations: Path) -> None:

@@ -45,11 +45,14 @@ async def test_a_database_that_cannot_be_reached_is_a_wrong_setting() -> None:
     [
         ("CLEW_DATABASE", "mysql://u:secret@h/x", "is no postgresql://"),
         ("CLEW_DEDUPE_WINDOW_HOURS", "23.9", "less than 24"),
-        ("CLEW_DEDUPE_MAX_ROWS", "0", "1 or more"),
-        ("CLEW_LEDGER_DAYS", "0", "1 or more"),
+        ("CLEW_DEDUPE_WINDOW_HOURS", "1e19", "CLEW_DEDUPE_WINDOW_HOURS: .* is not from"),
+        ("CLEW_DEDUPE_MAX_ROWS", "0", "CLEW_DEDUPE_MAX_ROWS: 0 is not from 1"),
+        ("CLEW_DEDUPE_MAX_ROWS", "99999999999999999999", "CLEW_DEDUPE_MAX_ROWS: .* is not from 1"),
+        ("CLEW_LEDGER_DAYS", "0", "CLEW_LEDGER_DAYS: 0 is not from 1"),
+        ("CLEW_LEDGER_DAYS", "99999999999999999999", "CLEW_LEDGER_DAYS: .* is not from 1"),
     ],
 )
-def test_what_would_forget_too_early_is_refused(variable: str, value: str, problem: str) -> None:
+def test_what_would_forget_too_early_or_cannot_be_counted_is_refused(variable: str, value: str, problem: str) -> None:
     """At the start, and without a word of a secret."""
     with pytest.raises(SettingsError, match=problem) as refused:
         read_settings(ClaimsSettings, {variable: value})
