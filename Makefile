@@ -52,10 +52,10 @@ up: $(READY) ## Start the mesh and keep it running until Ctrl-C
 test: $(READY) ## Run the whole test suite
 	@python -m pytest -n $(WORKERS)
 
-test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17 and Maven)
+test-faults: $(READY) ## Kill every process under load, ROUNDS times (200), and count what is lost (needs Java 17, Maven, PostgreSQL)
 	@python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(FAULTS)
 
-test-weather: $(READY) ## Disturb a Kafka of three brokers under load: kills, cuts, a full disk ... (needs Java 17, Maven, faketime, root)
+test-weather: $(READY) ## Disturb a Kafka of three brokers under load: kills, cuts, a full disk ... (needs Java 17, Maven, PostgreSQL, faketime, root)
 	@python -m tests.weather $(WEATHER)
 
 soak: $(READY) ## Half load for MINUTES (60): does anything grow? (needs Java 17 and Maven)

@@ -5,14 +5,15 @@ import contextvars
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
-from http.client import HTTPMessage, HTTPResponse
-from typing import IO, Final
+from http.client import HTTPResponse
+from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 import structlog
 
 from mesh.jwks import JwksDocument, KeySet, parse_jwks
+from mesh.no_redirects import NoRedirects
 
 Fetch = Callable[[], Awaitable[JwksDocument]]
 
@@ -140,28 +141,13 @@ def fetch_url(url: str, *, seconds: float = _FETCH_SECONDS) -> Fetch:
     return fetch
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: they could leave https, or lead into the network that the process stands in."""
-
-    def redirect_request(  # noqa: PLR0917 - the signature of urllib
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> None:
-        """See `urllib.request.HTTPRedirectHandler`; None makes the redirect an error."""
-
-
 def _get(url: str, seconds: float) -> bytes:
     request = urllib.request.Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310
     deadline = time.monotonic() + seconds
     # Through a proxy https stays sealed; plain http is for this machine, which a proxy's "localhost" is not.
     direct = [urllib.request.ProxyHandler({})] if request.type == "http" else []
     try:
-        with urllib.request.build_opener(_NoRedirects, *direct).open(request, timeout=seconds) as response:
+        with urllib.request.build_opener(NoRedirects, *direct).open(request, timeout=seconds) as response:
             return _read(response, deadline)
     except HTTPError as error:
         # It holds the connection open for as long as it lives.

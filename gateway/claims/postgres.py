@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, Self, TypeVar
 
 from gateway.claims import postgres_sql as sql
+from gateway.claims.crowding import Crowding
 from gateway.claims.errors import LeaseLost
 from gateway.claims.limits import Limits
 from gateway.claims.offsets import offsets_from_json, offsets_to_json
@@ -59,6 +60,7 @@ class PostgresClaims:
         self.owner = new_id()
         self._database = database
         self._limits = limits
+        self._crowding = Crowding(limits)
         self._lease_seconds = lease_seconds
         self._now = now
         self._valid_until = 0.0
@@ -146,15 +148,20 @@ class PostgresClaims:
     async def tidy(self) -> None:
         """Forget old messages and counts, a bounded number; see `ClaimStore`."""
         now = self._now()
+        expired_are_gone = False
         for _ in range(_STEPS):
             if await self._forget_step(int(now), _STEP) < _STEP:
+                expired_are_gone = True
                 break
         await self._database.fetch(sql.FORGET_MINUTES, self._limits.first_minute(now))
         rows = (await self._database.fetch(sql.ROWS))[0]["rows"]
         if rows != self._rows:
             self._rows, self._excess = rows, max(0, rows - self._limits.max_rows)
         if self._excess:
-            self._excess -= await self._forget_step(self._limits.expiry(now), min(self._excess, _STEP))
+            early = await self._forget_step(self._limits.expiry(now), min(self._excess, _STEP))
+            self._excess -= early
+            if early and expired_are_gone:
+                self._crowding.tell(now)
 
     async def unfinished(self) -> Sequence[Unfinished]:
         """The gateways whose lease is over; see `ClaimStore`."""

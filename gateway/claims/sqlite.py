@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from gateway.claims import sqlite_rows as rows
+from gateway.claims.crowding import Crowding
 from gateway.claims.keys import KEY_BYTES
 from gateway.claims.limits import Limits
 from gateway.claims.offsets import offsets_from_json
@@ -52,6 +53,7 @@ class SqliteClaims:
         self.owner = owner
         self._database = database
         self._limits = limits
+        self._crowding = Crowding(limits)
         self._now = now
         self._begun = False
         self._staging = Staging(staged)
@@ -195,7 +197,7 @@ class SqliteClaims:
 
     def _tidy(self, connection: sqlite3.Connection, moves: list[Move], now: int) -> dict[int, list[bytes]]:
         """Move ranges and forget what is old; the beginnings of the keys of each range that is to be known anew."""
-        changed = rows.move_all(connection, moves, self._limits, now, self._staging.cycles)
+        changed = rows.move_all(connection, moves, self._limits, now, self._staging.cycles, crowding=self._crowding)
         rows.forget_minutes(connection, self._limits.first_minute(now))
         visited = {move.number for move in moves}
         stale = {number for number in visited if number in changed or self._prefixes.unread(number)}

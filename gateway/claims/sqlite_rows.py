@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from gateway.claims.crowding import Crowding
 from gateway.claims.limits import Limits
 from gateway.claims.offsets import offsets_to_json
 from gateway.claims.staging import RANGES, Move
@@ -85,7 +86,9 @@ def insert(connection: sqlite3.Connection, keys: Sequence[bytes], expires: int) 
     _resize(connection, news)
 
 
-def move_all(connection: sqlite3.Connection, moves: Iterable[Move], limits: Limits, now: int, cycles: int) -> set[int]:
+def move_all(
+    connection: sqlite3.Connection, moves: Iterable[Move], limits: Limits, now: int, cycles: int, *, crowding: Crowding
+) -> set[int]:
     """Write ranges of messages into the table; take out what is old or too much there: the ranges where that was so."""
     changed: set[int] = set()
     for move in moves:
@@ -93,11 +96,14 @@ def move_all(connection: sqlite3.Connection, moves: Iterable[Move], limits: Limi
         (size,) = connection.execute("SELECT size FROM position").fetchone()
         bounds = _bounds(move.number)
         forgotten = 0
-        if size // RANGES <= _CHEAP * len(move.keys) or cycles % _SEARCH_CYCLES == 0:
+        crowded = size > limits.max_rows
+        if crowded or size // RANGES <= _CHEAP * len(move.keys) or cycles % _SEARCH_CYCLES == 0:
             forgotten = _changed(connection, _FORGET_EXPIRED, {**bounds, "now": now})
-        if size > limits.max_rows:
+        if size - forgotten > limits.max_rows:
             most = -(-limits.max_rows // RANGES)
-            forgotten += _changed(connection, _FORGET_OLDEST, {**bounds, "most": most})
+            if early := _changed(connection, _FORGET_OLDEST, {**bounds, "most": most}):
+                crowding.tell(now)
+            forgotten += early
         if forgotten:
             _resize(connection, -forgotten)
             changed.add(move.number)

@@ -11,9 +11,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from mesh.no_redirects import NoRedirects
 from mesh.registry.table import VERSION_NOT_FOUND, Reference, RegisteredSchema
 from mesh.settings import setting
 
@@ -21,6 +23,8 @@ CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _NOT_FOUND: Final = 404
 _SECONDS: Final = 10.0
 _DETAIL_BYTES: Final = 500
+# A schema of ours takes up to 300 KB.
+_MOST_BYTES: Final = 16 << 20
 
 
 class OutsideRegistryError(Exception):
@@ -72,6 +76,8 @@ class Registered:
 class OutsideRegistry:
     """The registry's API, as far as deploying and starting need it; calls block.
 
+    Only the configured address is asked: a redirect is refused, for it would take the credentials elsewhere.
+
     Args:
         settings: Where it is and how to log in.
         seconds: How long each request may take.
@@ -93,7 +99,7 @@ class OutsideRegistry:
         answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}", _body(schema, references))
         if answer is None:
             return None
-        return Registered(int(answer["version"]), int(answer["id"]))
+        return Registered(int(self._member(answer, "version")), int(self._member(answer, "id")))
 
     def newest(self, subject: str) -> str | None:
         """The newest schema of a subject, as a descriptor if the registry has that; None without a version.
@@ -102,7 +108,7 @@ class OutsideRegistry:
             OutsideRegistryError: It does not answer, or with something else.
         """
         answer = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/latest?format=serialized")
-        return None if answer is None else str(answer["schema"])
+        return None if answer is None else str(self._member(answer, "schema"))
 
     def objections(self, subject: str, schema: RegisteredSchema, references: Sequence[Reference]) -> list[str]:
         """Why the registry, by the compatibility that it is set to, would not take a new version; empty: it would.
@@ -131,20 +137,26 @@ class OutsideRegistry:
             raise OutsideRegistryError(f"{self._url} has taken a schema of {subject} and does not find it")
         return found
 
+    def _member(self, answer: dict[str, Any], name: str) -> Any:
+        if name not in answer:
+            raise OutsideRegistryError(f"{self._url} does not answer as a registry: no {name!r} in {answer!r}")
+        return answer[name]
+
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
         """The answer; None where the registry says that there is no such thing."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, self._fields, method=method)  # noqa: S310 - see RegistrySettings
         try:
-            with urllib.request.urlopen(request, timeout=self._seconds) as answer:  # noqa: S310
-                value = json.load(answer)
+            with urllib.request.build_opener(NoRedirects).open(request, timeout=self._seconds) as answer:
+                # What is cut off is no JSON any more.
+                value = json.loads(answer.read(_MOST_BYTES))
         except urllib.error.HTTPError as error:
             detail = error.read(_DETAIL_BYTES).decode("utf-8", "replace")
             if error.code == _NOT_FOUND and _code(detail) >= _NOT_FOUND * 100:
                 return None
             kind = OutsideRegistryUnreachable if error.code >= 500 else OutsideRegistryError
             raise kind(f"{method} {self._url}{path} was answered {error.code}: {detail}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise OutsideRegistryUnreachable(f"{self._url} does not answer as a registry: {error}") from error
         if not isinstance(value, dict):
             raise OutsideRegistryError(f"{method} {self._url}{path} was answered {value!r}")

@@ -89,7 +89,7 @@ class Findings:
     Attributes:
         lost: Accepted, and not on the events topic; or rejected, and not on the failed topic.
         doubled: More than once on the events topic, whether acknowledged or not.
-        leaked: Filtered or rejected, and on the events topic all the same.
+        leaked: Filtered or rejected, and on the events topic all the same; filtered or accepted, and on the failed one.
         strangers: On the events topic, and sent by nobody.
         failed_again: More than once on the failed topic. No fault of the promise; counted beside it.
     """
@@ -106,10 +106,11 @@ def audit(claims: Claims, events: Copies, failed: Copies, kills: Sequence[Kill])
     lost = {name: at for name, at in claims.accepted.items() if name not in events}
     lost |= {name: at for name, at in claims.rejected.items() if name not in failed}
     refused = claims.filtered.keys() | claims.rejected.keys()
+    sound = claims.filtered.keys() | claims.accepted.keys()
     return Findings(
         lost={name: _target(blame(kills, at)) for name, at in lost.items()},
         doubled={name: _double(kills, copies) for name, copies in events.items() if len(copies) > 1},
-        leaked=sorted(refused & events.keys()),
+        leaked=sorted((refused & events.keys()) | (sound & failed.keys())),
         strangers=sorted(events.keys() - claims.sent),
         failed_again=sum(len(copies) > 1 for copies in failed.values()),
     )

@@ -1,6 +1,7 @@
 """`make test-faults`: kill every process of the mesh under load, again and again, and count what is lost or doubled.
 
-Exit status: 0 every promise was kept; 1 one was broken, or the mesh did not recover; 2 Java or Maven is missing.
+Exit status: 0 every promise was kept; 1 one was broken, or the mesh did not recover; 2 Java, Maven or PostgreSQL is
+missing.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from tests.faults.report import render, write_into
 from tests.faults.result import Results
 from tests.faults.run import run
 from tests.faults.schedule import KINDS, schedule, targets
+from tests.support.postgres import PostgresMissing, programs
 from tools.kafka.archives import KafkaUnavailableError, class_path, java_command
 
 ROOT: Final = Path(__file__).parents[2]
@@ -39,7 +41,9 @@ def main() -> int:
     try:
         java_command()
         class_path()
-    except KafkaUnavailableError as error:
+        if options.visitors or max(options.gateways) > 1:
+            programs()
+    except (KafkaUnavailableError, PostgresMissing) as error:
         say(str(error))
         return 2
     limit = options.rounds * _SECONDS_A_ROUND + _FIXED_SECONDS * (1 + len(options.gateways))

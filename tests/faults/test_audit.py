@@ -67,6 +67,12 @@ def test_what_was_not_to_be_kept_is_found(claims: Claims) -> None:
     assert audit(claims, events, _copies(bad=[26.0]), _KILLS).leaked == ["bad", "private"]
 
 
+def test_what_was_not_to_be_filed_as_failed_is_found(claims: Claims) -> None:
+    """An event that was accepted or filtered must not be on the failed topic, also where it is on the other one."""
+    events = _copies(a=[5.0], b=[15.0], c=[25.0])
+    assert audit(claims, events, _copies(bad=[26.0], b=[14.0], private=[27.0]), _KILLS).leaked == ["b", "private"]
+
+
 def test_what_nobody_sent_is_found(claims: Claims) -> None:
     """A message id on the topic that no client sent is a finding too."""
     events = _copies(a=[5.0], b=[15.0], c=[25.0], x=[1.0])

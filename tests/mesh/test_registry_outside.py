@@ -5,7 +5,10 @@ A registry of somebody else's, written to, is in `tests/cli/test_schemas.py`.
 
 import base64
 import importlib.resources
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -67,6 +70,49 @@ def test_what_is_no_registry_is_told(server: RegistryServer) -> None:
     with pytest.raises(OutsideRegistryError, match="404"):
         OutsideRegistry(RegistrySettings(f"{server.url}/elsewhere")).newest(EVENTS)
     assert OutsideRegistry(RegistrySettings(f"{server.url}/")).newest("none") is None
+
+
+def test_only_the_configured_address_is_asked(server: RegistryServer) -> None:
+    """A redirect is refused: it would take the credentials to whatever address it names."""
+    with answering(b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % server.url.encode()) as url:
+        outside = OutsideRegistry(RegistrySettings(url, "me:secret"))
+        with pytest.raises(OutsideRegistryError, match="was answered 302"):
+            outside.newest(EVENTS)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"schema": "',
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"schema": "' + b"x" * (17 << 20) + b'"}',
+    ],
+    ids=["no HTTP", "something else", "cut off", "without end"],
+)
+def test_an_answer_that_is_none_is_told(answer: bytes) -> None:
+    """Bytes that mean nothing or something else, too few of them, and more than a registry has to say."""
+    with answering(answer) as url, pytest.raises(OutsideRegistryError, match="does not answer as a registry"):
+        OutsideRegistry(RegistrySettings(url)).newest(EVENTS)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The address of a server that gives one connection this answer, whatever it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_once() -> None:
+            connection, _ = listener.accept()
+            # Who has read enough hangs up.
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._folder = folder
-        self._programs = _programs()
+        self._programs = programs()
         self._user = _user()
         self._databases = 0
         if self._user is not None:
@@ -147,8 +147,12 @@ class Postgres:
         raise PostgresMissing("initdb refuses root, and neither setpriv nor runuser is installed")
 
 
-def _programs() -> Path:
-    """The folder of initdb and its kin: what PATH leads to, or the newest of those that Debian keeps off it."""
+def programs() -> Path:
+    """The folder of initdb and its kin: what PATH leads to, or the newest of those that Debian keeps off it.
+
+    Raises:
+        PostgresMissing: There are none.
+    """
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     versions = [path.parent for path in _DEBIAN.glob("*/bin/initdb")]

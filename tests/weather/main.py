@@ -27,6 +27,7 @@ from tests.faults.main import DOCUMENT, ROOT, say
 from tests.faults.mesh import FaultMesh, running
 from tests.faults.report import write_into
 from tests.faults.topic import read_copies
+from tests.support.postgres import PostgresMissing, programs
 from tests.support.topics import EVENTS, FAILED
 from tests.weather import clock
 from tests.weather.cluster import prepared
@@ -52,9 +53,10 @@ def main() -> int:
         java_command()
         class_path()
         clock.library()
+        programs()
         limit = _FIXED_SECONDS + _SECONDS_A_FAULT * len(chosen)
         rows, ledger = asyncio.run(asyncio.wait_for(_run(folder, chosen), limit))
-    except (KafkaUnavailableError, clock.FaketimeMissing, CannotMount) as error:
+    except (KafkaUnavailableError, PostgresMissing, clock.FaketimeMissing, CannotMount) as error:
         say(str(error))
         return 2
     except asyncio.CancelledError:

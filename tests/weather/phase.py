@@ -44,6 +44,7 @@ class Row:
     Attributes:
         lasted: Seconds from its beginning until it was mended, the start of what was ended included.
         before, during, back: See `Latency`.
+        misplaced: Events that were accepted and filed as failed all the same.
         refused: How often clients were answered with something else than 200, by status or error.
         unseen: That must not happen.
     """
@@ -61,6 +62,7 @@ class Row:
     back: float
     refused: dict[str, int] = field(default_factory=dict)
     unseen: bool = False
+    misplaced: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For the results' file."""
@@ -70,6 +72,7 @@ class Row:
     def problems(self) -> list[str]:
         """Which promise was broken; empty when none was."""
         found = {"lost": self.lost, "doubled": self.doubled, "out of order": self.inversions}
+        found["on the wrong topic"] = self.misplaced
         found["answered with an error"] = sum(self.refused.values()) if self.unseen else 0
         return [f"{self.name}: {count:,} events {what}" for what, count in found.items() if count]
 
@@ -142,6 +145,7 @@ def assess(phase: Phase, events: Copies, failed: Copies) -> Row:
         back=measured.back,
         refused={what: count for what, count in sorted(answers.items()) if what != _OK},
         unseen=phase.fault.unseen,
+        misplaced=len(findings.leaked),
     )
 
 

@@ -33,8 +33,8 @@ def test_a_phase_that_kept_every_promise_has_no_problem() -> None:
 
 
 def test_each_broken_promise_is_counted() -> None:
-    """One event is not there, one is there twice, and one stands behind a later one."""
+    """One event is not there, one is there twice, one stands behind a later one, and one was filed as failed."""
     events: Copies = {"b": _at(7), "c": _at(3), "d": _at(8, 20)}
-    row = assess(_phase(), events, {})
-    assert (row.lost, row.doubled, row.inversions) == (1, 1, 1)
-    assert len(row.problems) == 3
+    row = assess(_phase(), events, {"d": _at(0), "somebody else's": _at(1)})
+    assert (row.lost, row.doubled, row.inversions, row.misplaced) == (1, 1, 1, 1)
+    assert len(row.problems) == 4

@@ -42,6 +42,7 @@ def test_a_ledger_that_does_not_agree_is_said() -> None:
         (replace(_ROW, lost=2), "lost"),
         (replace(_ROW, doubled=2), "doubled"),
         (replace(_ROW, inversions=2), "out of order"),
+        (replace(_ROW, misplaced=2), "on the wrong topic"),
     ],
 )
 def test_a_broken_promise_is_a_problem(row: Row, word: str) -> None:

@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.claims.keys import message_key, source_prefix
 from gateway.claims.limits import Limits
@@ -251,6 +252,29 @@ async def test_no_more_messages_are_remembered_than_allowed(shelf: Shelf, clock:
         assert set(await store.claim(keys(100, first=1_400))) == set(keys(100, first=1_400))
         # The oldest of each range went first: a range that few came to may keep some a little longer.
         assert len(await store.claim(keys(500))) < 125
+
+
+async def test_forgetting_early_is_said(shelf: Shelf, clock: Clock) -> None:
+    """Once an hour, for it breaks the window's promise; what has left the window makes room first, without a word."""
+    async with opened(shelf, clock, Limits(max_rows=512)) as store:
+        await begin(store)
+        with capture_logs() as logs:
+            for number in range(12):
+                clock.seconds += 86_400
+                await _publish_and_tidy(store, first=100 * number)
+        assert logs == []
+        with capture_logs() as logs:
+            for number in range(12, 24):
+                clock.seconds += 60
+                await _publish_and_tidy(store, first=100 * number)
+        (log,) = logs
+        assert (log["log_level"], log["most"], log["window_hours"]) == ("warning", 512, 24.0)
+
+
+async def _publish_and_tidy(store: ClaimStore, first: int) -> None:
+    await publish(store, keys(100, first=first))
+    await analyze(store)
+    await store.tidy()
 
 
 async def test_a_closed_store_is_unavailable_and_may_be_closed_again(shelf: Shelf, clock: Clock) -> None:

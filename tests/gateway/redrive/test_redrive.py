@@ -24,6 +24,7 @@ from mesh.clock import SystemClock
 from mesh.errors import BusUnavailable
 from mesh.ids import new_id
 from tests.support.gateway import WRITE_KEY, RunningGateway, running_gateway
+from tools.compile_topics import declared_topics
 
 EVENTS, FAILED = "clew.events.v1", "clew.events.failed.v1"
 SCOPE = "clew.failed.write"
@@ -311,6 +312,19 @@ async def test_the_audit_says_who_why_which_and_what_but_no_value(operator: Oper
     assert one.outcome == audit.REDRIVE_OUTCOME_ACCEPTED
     raw = b"".join(record.value for record in operator.records(AUDIT_TOPIC))
     assert not any(value in raw for value in (b"secret", b"u-1", b"Bought"))
+
+
+async def test_an_entry_has_the_headers_that_are_described(operator: Operator) -> None:
+    """Those that docs/TOPICS.md names for its topic; it is of a workspace, and of no source."""
+    event = nameless()
+    await operator.redrive({"offset": await operator.fail(event), **mended(event)})
+    (declared,) = (topic.headers for topic in declared_topics().topics if topic.name == AUDIT_TOPIC)
+    record = operator.records(AUDIT_TOPIC)[-1]
+    headers = dict(record.headers)
+    assert set(headers) == set(declared)
+    assert headers["ce_id"].decode() == operator.audit()[-1].id
+    assert headers["ce_source"] == b"/workspaces/main"
+    assert headers["clew-schema"].startswith(b"clew.audit.v1.AuditEntry;")
 
 
 async def test_nothing_is_sent_without_an_audit(operator: Operator) -> None:
