@@ -61,7 +61,7 @@ def running_mesh(noisy_rate: float) -> Iterator[Mesh]:
     with tempfile.TemporaryDirectory(prefix="clew-fairness-") as folder:
         layout = Layout(Path(folder))
         layout.prepare()
-        keys = {name: secrets.token_urlsafe(24) for name in ("quiet", "noisy", "greedy")}
+        keys = {name: secrets.token_hex(24) for name in ("quiet", "noisy", "greedy")}
         entries: list[dict[str, object]] = [
             {"workspace": WORKSPACE, "name": name, "write_key_sha256": hashlib.sha256(key.encode()).hexdigest()}
             for name, key in keys.items()

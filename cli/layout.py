@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import string
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ ADMIN_CLIENT = "clew-admin"
 BACKEND_CLIENT = "clew-backend"
 WORKSPACE = "main"
 SOURCE = "default"
+_LETTERS = string.ascii_letters + string.digits
+_SECRET_LENGTH = 32
 
 
 class BadSecrets(Exception):
@@ -32,8 +35,13 @@ class Secrets:
 
     @classmethod
     def new(cls) -> "Secrets":
-        """Fresh random ones, 192 bits each."""
-        return cls(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        """Fresh random ones, 190 bits each."""
+        return cls(_secret(), _secret(), _secret())
+
+
+def _secret() -> str:
+    # Letters and digits only: one that began with "-" would be an option to every command that it is given to.
+    return "".join(secrets.choice(_LETTERS) for _ in range(_SECRET_LENGTH))
 
 
 @dataclass(frozen=True, slots=True)

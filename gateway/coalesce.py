@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from gateway.carrier import Abandon, Done, carried
 from gateway.fair_queue import FairQueue
+from gateway.turn import Turn
 from mesh.errors import DeadlineExceeded, Overloaded
 
 LEAST_SECONDS = 0.5
@@ -51,11 +52,8 @@ def _nothing() -> None:
     """Abandons an item that was not taken."""
 
 
-Release = Callable[[], None]
-"""Lets the next batch start; once is enough."""
-
-RunBatch = Callable[[list[ItemT], Release], Awaitable[None]]
-"""Carries a batch, and releases the next one as soon as that cannot overtake it; by its end at the latest."""
+RunBatch = Callable[[list[ItemT], Turn], Awaitable[None]]
+"""Carries a batch, and ends its turn as soon as the next one cannot overtake it. Its own end ends it too."""
 
 
 class _Waiting(Generic[ItemT]):
@@ -82,12 +80,12 @@ class _Waiting(Generic[ItemT]):
 class _Flight(Generic[ItemT]):
     """One batch under way."""
 
-    __slots__ = ("members", "released", "task", "waiting")
+    __slots__ = ("members", "task", "turn", "waiting")
 
-    def __init__(self, members: list[_Waiting[ItemT]]) -> None:
+    def __init__(self, members: list[_Waiting[ItemT]], turn: Turn) -> None:
         self.members = members
+        self.turn = turn
         self.task: asyncio.Task[None] | None = None
-        self.released = False
         self.waiting = len(members)
 
 
@@ -144,6 +142,7 @@ class Coalescer(Generic[ItemT]):
         self._queue: FairQueue[_Waiting[ItemT]] = FairQueue()
         self._under_way = False
         self._flights: set[_Flight[ItemT]] = set()
+        self._last_turn: Turn | None = None
 
     @property
     def queued_count(self) -> int:
@@ -185,7 +184,8 @@ class Coalescer(Generic[ItemT]):
         self._under_way = bool(members)
         if not members:
             return
-        flight = _Flight(members)
+        turn = self._last_turn = Turn(self._last_turn, self._start_next)
+        flight = _Flight(members, turn)
         task = flight.task = asyncio.get_running_loop().create_task(self._carry(flight))
         for member in members:
             member.flight = flight
@@ -194,12 +194,7 @@ class Coalescer(Generic[ItemT]):
         task.add_done_callback(lambda task: self._land(flight, task))
 
     async def _carry(self, flight: _Flight[ItemT]) -> None:
-        await self._run([member.item for member in flight.members], lambda: self._release(flight))
-
-    def _release(self, flight: _Flight[ItemT]) -> None:
-        if not flight.released:
-            flight.released = True
-            self._start_next()
+        await self._run([member.item for member in flight.members], flight.turn)
 
     def _take(self) -> list[_Waiting[ItemT]]:
         """The next items that fit into one batch; those that waited too long are refused on the way."""
@@ -222,7 +217,7 @@ class Coalescer(Generic[ItemT]):
         failure = asyncio.CancelledError() if task.cancelled() else task.exception()
         # The task's failure holds the flight by its traceback, and must not be held by it.
         members, flight.members, flight.task = flight.members, [], None
-        self._release(flight)
+        flight.turn.end()
         for member in members:
             member.end(failure)
 

@@ -45,9 +45,10 @@ from gateway.batch import Admitted, Aliased, Allowed, Claimed, Decided, Enriched
 from gateway.carrier import Abandon, Done, carried
 from gateway.claims.claims import Claims
 from gateway.claims.outcomes import settle_filtered
-from gateway.coalesce import Coalescer, Company, Release
+from gateway.coalesce import Coalescer, Company
 from gateway.encode import Encoder, owned_events
 from gateway.tap import Tap
+from gateway.turn import Turn
 from gateway.upstreams import Upstreams
 from mesh.bus.port import DeliveryFailure, Record
 from mesh.deadline import deadline_scope
@@ -104,22 +105,22 @@ class Pipeline:
         """Wait until all that was taken is acknowledged or refused."""
         await asyncio.gather(*(coalescer.drain() for coalescer in self._coalescers.values()))
 
-    async def _carry(self, submissions: list[Submission], release: Release) -> None:
+    async def _carry(self, submissions: list[Submission], turn: Turn) -> None:
         admitted = Admitted(submissions[0].source.workspace, submissions, owned_events(submissions))
         seconds = _budget(submissions)
         try:
             async with asyncio.timeout(seconds):
                 with self._batch_span(admitted), deadline_scope(seconds, fresh=True):
-                    await self._carry_admitted(admitted, release)
+                    await self._carry_admitted(admitted, turn)
         except TimeoutError as error:
             raise DeadlineExceeded("the events were not acknowledged in time; send the same ones again") from error
 
-    async def _carry_admitted(self, admitted: Admitted, release: Release) -> None:
+    async def _carry_admitted(self, admitted: Admitted, turn: Turn) -> None:
         batch = admitted
         unpublished: list[tuple[Submission, int]] = []
         for _ in range(_TRIES):
             claimed = await self.claim(batch)
-            await self._carry_claimed(claimed, release)
+            await self._carry_claimed(claimed, turn)
             again = await self._claims.follow(claimed)
             unpublished += claimed.unpublished
             if again is None:
@@ -130,11 +131,12 @@ class Pipeline:
         if unpublished:
             await self._claims.keep(unpublished)
 
-    async def _carry_claimed(self, claimed: Claimed, release: Release) -> None:
+    async def _carry_claimed(self, claimed: Claimed, turn: Turn) -> None:
         try:
             resolved = await self.resolve(claimed)
             if self._tap.open:
                 self._tap.resolved(resolved)
+            await turn.comes()
             decided = await self.decide(resolved)
             if self._tap.open:
                 self._tap.decided(decided)
@@ -142,7 +144,7 @@ class Pipeline:
             if self._tap.open:
                 self._tap.enriched(enriched)
             aliased = await self.alias(enriched)
-            await self.publish(aliased, release)
+            await self.publish(aliased, turn)
         finally:
             self._claims.release(claimed)
 
@@ -229,12 +231,14 @@ class Pipeline:
                     await self._aliases.publish(batch.claimed.workspace, needed)
         return Aliased(batch.claimed, batch.allowed, batch.enrichments, epochs)
 
-    async def publish(self, batch: Aliased, release: Release) -> None:
+    async def publish(self, batch: Aliased, turn: Turn) -> None:
         """Hand everything to Kafka in order, let the next batch do so, then wait for the acknowledgements."""
+        # While these events are encoded, identity works for the next ones.
+        await turn.share()
         records, owners = self._records(batch)
         if not records:
             # What is left to do, to count it or to wait for another copy, must not hold up the next batch.
-            release()
+            turn.end()
             return
         for owner in owners:
             owner.mark_produced()
@@ -242,7 +246,7 @@ class Pipeline:
             delivery = self._claims.produce(batch.claimed, batch.allowed, records)
             self._aliases.follow(delivery)
             # One visitor's events keep their order: what Kafka's producer has is not overtaken any more.
-            release()
+            turn.end()
             # Cancelling a batch must not cancel the future that the bus is going to resolve.
             failures = await asyncio.shield(delivery)
             if failures:

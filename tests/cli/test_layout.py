@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from cli.endpoints import Endpoints, NotRunning
-from cli.layout import BadSecrets, DirectoryInUse, Layout, write_private
+from cli.layout import BadSecrets, DirectoryInUse, Layout, Secrets, write_private
 
 ENDPOINTS = {"http": "http://127.0.0.1:1", "kafka": "127.0.0.1:2", "grpc": {}, "write_key": "k", "admin_token": "t"}
 
@@ -27,6 +28,13 @@ def test_the_first_start_makes_secrets_and_files_that_hold_their_hashes(tmp_path
     assert made.admin_secret not in layout.clients.read_text()
     assert {_mode(path) for path in (layout.secrets, layout.sources, layout.clients)} == {0o600}
     assert _mode(layout.data_dir) == 0o700
+
+
+def test_secrets_are_letters_and_digits() -> None:
+    """One that began with a dash would be taken for an option by every command that it is given to."""
+    made = [secret for _ in range(50) for secret in asdict(Secrets.new()).values()]
+    assert all(secret.isalnum() and secret.isascii() and len(secret) == 32 for secret in made)
+    assert len(set(made)) == len(made)
 
 
 def test_logs_are_their_owners_only_whoever_made_the_directory(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.coalesce import SHARED_SECONDS, Coalescer, Company, Release
+from gateway.coalesce import SHARED_SECONDS, Coalescer, Company
+from gateway.turn import Turn
 from mesh.errors import DeadlineExceeded, Overloaded
 
 
@@ -31,13 +32,13 @@ class Carrier:
     failure: Exception | None = None
     release_early: bool = False
 
-    async def run(self, items: list[Item], release: Release) -> None:
+    async def run(self, items: list[Item], turn: Turn) -> None:
         """Carry one batch."""
         gate = asyncio.Event()
         self.gates.append(gate)
         self.batches.append([item.name for item in items])
         if self.release_early:
-            release()
+            turn.end()
         try:
             await gate.wait()
         except asyncio.CancelledError:

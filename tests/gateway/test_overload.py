@@ -12,11 +12,12 @@ from typing import cast
 
 import pytest
 
-from gateway.coalesce import Coalescer, Release
+from gateway.coalesce import Coalescer
 from gateway.errors import RateLimited
 from gateway.limits.adaptive import Bounds
 from gateway.limits.limiter import Limiter
 from gateway.sources import Source, SourceLimits
+from gateway.turn import Turn
 from mesh.errors import Overloaded
 from tests.mesh.rpc import Recorder
 from tests.support.virtual_time import VirtualLoop, simulate
@@ -48,12 +49,12 @@ class World:
     statuses: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     published: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    async def carry(self, items: list[Item], release: Release) -> None:
+    async def carry(self, items: list[Item], turn: Turn) -> None:
         """The services, then Kafka's producer, then the next batch goes."""
         await asyncio.sleep(STAGES_SECONDS + EVENT_SECONDS * sum(item.count for item in items))
         for item in items:
             self.published[item.flow].append(item.number)
-        release()
+        turn.end()
         await asyncio.sleep(KAFKA_SECONDS)
 
     async def request(self, source: Source, item: Item) -> None:

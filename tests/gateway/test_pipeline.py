@@ -13,7 +13,7 @@ from clew.event.v1.failed_event_pb2 import FailureReason
 from clew.identity.v1.identifier_pb2 import Assurance
 from clew.identity.v1.identity_service_pb2 import IdentityQuery, ResolvedIdentity
 from clew.options.v1.privacy_pb2 import Purpose
-from gateway.batch import Submission
+from gateway.batch import Claimed, Resolved, Submission
 from gateway.sources import Source
 from mesh.bus.port import Record
 from mesh.errors import (
@@ -270,6 +270,38 @@ async def test_the_next_batch_leaves_before_kafka_has_acknowledged_the_last(stag
     stage.bus.start()
     assert await fates(first + second) == [None, None]
     assert stage.published() == ["m-1", "m-2"]
+
+
+async def test_identity_works_for_the_next_batch_while_one_is_encoded(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch's question is on its way before this one's events are encoded; it is decided behind them."""
+    seen: list[str] = []
+    encode, resolve, produce = stage.pipeline._encoder.events, stage.pipeline.resolve, stage.claims.produce
+
+    def encoding(*arguments: Any) -> list[Record]:
+        seen.append("encode")
+        return encode(*arguments)
+
+    async def resolving(batch: Claimed) -> Resolved:
+        seen.append("resolve")
+        return await resolve(batch)
+
+    def producing(claimed: Claimed, *arguments: Any) -> Any:
+        seen.append(f"produce {claimed.submissions[0].decoded.events[0].message_id}")
+        return produce(claimed, *arguments)
+
+    monkeypatch.setattr(stage.pipeline._encoder, "events", encoding)
+    monkeypatch.setattr(stage.pipeline, "resolve", resolving)
+    monkeypatch.setattr(stage.claims, "produce", producing)
+    stage.enrich.script.gate.clear()
+    first = start(stage, request(track("m-1")))
+    await eventually(lambda: stage.enrich.script.requests)
+    second = start(stage, request(track("m-2")))
+    await asyncio.sleep(0)
+    stage.enrich.script.gate.set()
+    assert await fates(first + second) == [None, None]
+    assert seen == ["resolve", "resolve", "encode", "produce m-1", "encode", "produce m-2"]
 
 
 async def test_a_batch_ends_in_time_for_the_request_that_waited_longest(stage: Stage) -> None:
