@@ -43,14 +43,15 @@ def over_http(url: object, *options: str) -> list[str]:
     return ["-m", "bench.load", "--url", str(url), *options]
 
 
-def _clew(env: Mapping[str, str]) -> Start:
+def _clew(env: Mapping[str, str], module: str = "cli") -> Start:
     @contextmanager
     def start(name: str, kafka: str) -> Iterator[System]:
         with tempfile.TemporaryDirectory(prefix="clew-bench-") as folder:
-            command = ["-m", "cli", "up", "--json", "--http-port", "0", "--data-dir", folder]
+            command = ["-m", module, "up", "--json", "--http-port", "0", "--data-dir", folder]
             with started([*command, *(["--kafka", kafka] if kafka else [])], env) as (process, told):
-                pids = {module.removesuffix("_svc"): pid for module, pid in children(process.pid).items()}
-                broker = pids.pop("mesh.bus.embedded", 0)
+                found = children(process.pid)
+                broker = found.pop("mesh.bus.embedded", 0)
+                pids = {child.rpartition(".")[2].removesuffix("_svc"): pid for child, pid in found.items()}
                 yield System(name, over_http(told["http"], "--write-key", str(told["write_key"])), pids, broker)
 
     return start
@@ -150,6 +151,7 @@ SYSTEMS: Final = {
     "envoy": Kind(_envoy, missing=_NO_ENVOY),
     "http": Kind(_http_limit, latency=False, brokers=False),
     "produce": Kind(_kafka_limit, latency=False),
+    "clew-bare": Kind(_clew(_NO_TRACES, "bench.bare"), default=False, embeds=True),
     "clew-traced": Kind(_clew(_ALL_TRACES), default=False, embeds=True),
     "typical-untraced": Kind(_typical(_NO_TRACES), default=False),
 }

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -127,6 +128,16 @@ def test_the_limits_are_measured(name: str, broker: Broker) -> None:
     assert opened.errors == {}
     assert 50 < opened.events_per_second < 200
     assert min(*closed.cpu_us.values(), *closed.pss_mib.values()) > 0
+
+
+def test_clew_without_acknowledgements_is_clew_otherwise(broker: Broker) -> None:
+    """Its gateway has another module; all processes are measured under the names that clew's have."""
+    with SYSTEMS["clew-bare"].start("clew-bare", broker.bootstrap) as system:
+        found = measure(Subject(system, EMBEDDED, broker.pid), WORKLOADS["single-64"], _QUICK)
+        modules = Path(f"/proc/{system.pids['gateway']}/cmdline").read_text().split("\0")
+    assert "bench.bare.gateway" in modules
+    assert found.errors == {}
+    assert found.cpu_us.keys() == {"identity", "consent", "enrich", "gateway"}
 
 
 def test_a_load_that_fails_is_no_measurement() -> None:
