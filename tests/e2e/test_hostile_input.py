@@ -121,7 +121,15 @@ def _memory(mesh: RunningMesh) -> float:
 
 def _sockets(mesh: RunningMesh) -> int:
     """Sockets that the gateway has open."""
-    return sum(link.is_symlink() and "socket:" in str(link.readlink()) for link in _descriptors(mesh))
+    return sum("socket:" in target for target in map(_target, _descriptors(mesh)))
+
+
+def _target(descriptor: Path) -> str:
+    """What a descriptor leads to; nothing where it was closed since it was listed."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 def _await_freed(mesh: RunningMesh, before: int) -> None:
