@@ -14,7 +14,7 @@ from cli.records import name_of
 from cli.topic.fixes import CannotFix, Fix
 from cli.topic.records import Raw
 from cli.topic.schemas import Read
-from cli.topic.view import typed_payload
+from mesh.payload import message_in
 
 MAX_CALL_EVENTS: Final = 200
 MAX_CALL_BYTES: Final = 2 << 20
@@ -96,7 +96,7 @@ def calls(pending: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _replace(redrive: messages.Redrive, payload: bytes, fix: Fix) -> None:
-    typed = typed_payload(payload)
+    typed = message_in(payload, Event)
     before = payload if typed is None else MessageToJson(typed, indent=None).encode()
     after = fix(before)
     if after == before:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict, MessageToJson
-from google.protobuf.message import DecodeError
 from rich.console import Console
 from rich.text import Text
 
@@ -20,6 +19,7 @@ from cli.records import Decoded, line, name_of, printable
 from cli.topic.records import Raw
 from cli.topic.schemas import Read
 from cli.topic.selection import SHORT_NAMES
+from mesh.payload import message_in
 
 _LONG: Final = {name: short for short, name in SHORT_NAMES.items()}
 
@@ -73,30 +73,6 @@ def show(console: Console, read: Read, *, headers: bool = True) -> None:
         _print(console, "  " + "  ".join(f"{name}={_bytes_text(value)}" for name, value in raw.headers), "dim")
 
 
-def typed_payload(payload: bytes) -> Event | None:
-    """The message of an event that came by gRPC, and lies there serialized; None where the payload is text."""
-    begins_as_text = payload.lstrip()[:1] in {b"{", b"["}
-    # A line feed may be the tag of a message's first field, and what follows that field's length: 91 or 123 bytes.
-    if not payload or (begins_as_text and (payload[:1] != b"\n" or _is_json(payload))):
-        return None
-    try:
-        event = Event.FromString(payload)
-    except DecodeError:
-        return None
-    known = Event()
-    known.CopyFrom(event)
-    known.DiscardUnknownFields()
-    return event if known.ByteSize() == len(payload) else None
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def payload_value(payload: bytes) -> object:
     """A failed event's payload for programs: JSON as such, a message as its JSON, anything else as text.
 
@@ -117,7 +93,7 @@ def _finite(text: str) -> float:
 
 def payload_text(payload: bytes) -> str:
     """The same for people. Bytes that are no text are shown as escapes."""
-    typed = typed_payload(payload)
+    typed = message_in(payload, Event)
     if typed is not None:
         return MessageToJson(typed, indent=None)
     return payload.decode(errors="backslashreplace")

@@ -1,6 +1,5 @@
 """A failed event as it lies on its topic, and what can be sent in its place."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,6 +17,7 @@ from gateway.decode.request import decode_all, reject_text
 from gateway.decode.types import DecodedEvent, DecodedRequest
 from mesh.bus.framing import FramingError, split
 from mesh.bus.tail import StoredRecord
+from mesh.payload import message_in
 
 _KEY_BYTES: Final = 16
 
@@ -59,33 +59,6 @@ def read_failed(record: StoredRecord) -> Failed | None:
         return None
 
 
-def typed_payload(payload: bytes) -> Event | None:
-    """The message that the payload is, serialized; None where it is JSON text.
-
-    A door does not say so: what begins like an object is text, what is a message of known fields is one.
-    """
-    begins_as_text = payload.lstrip()[:1] in {b"{", b"["}
-    # A line feed may be the tag of a message's first field, and what follows that field's length: 91 or 123 bytes.
-    if not payload or (begins_as_text and (payload[:1] != b"\n" or _is_json(payload))):
-        return None
-    try:
-        event = Event.FromString(payload)
-    except DecodeError:
-        return None
-    known = Event()
-    known.CopyFrom(event)
-    known.DiscardUnknownFields()
-    return event if known.ByteSize() == len(payload) else None
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def decode_again(failed: Failed, redrive: Redrive) -> DecodedRequest:
     """Decode the event, or what replaces it, as the edge does, into a request of one: good, or refused with a reason.
 
@@ -113,7 +86,7 @@ def _name(event: DecodedEvent, failed: Failed) -> None:
 
 def text_of(failed: Failed, redrive: Redrive) -> tuple[bytes | Event, bytes | Event]:
     """What failed and what is sent, each as text or as a message."""
-    original = typed_payload(failed.event.payload)
+    original = message_in(failed.event.payload, Event)
     before = failed.event.payload if original is None else original
     match redrive.WhichOneof("replacement"):
         case "event_json":

@@ -1,20 +1,18 @@
 """What lies on the failed topic: text, a message, or what a stranger wrote."""
 
 import json
-from collections.abc import Callable
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.event.v1.event_pb2 import Event, EventType
 from clew.event.v1.failed_event_pb2 import FailedEvent
-from cli.topic import view
 from gateway.decode import decode_request
 from gateway.decode.typed import decode_typed
-from gateway.redrive.failed import failed_key, read_failed, typed_payload
+from gateway.redrive.failed import failed_key, read_failed
 from mesh.bus.framing import frame_prefix
 from mesh.bus.tail import StoredRecord
+from mesh.payload import message_in
 
 EVENTS = st.builds(
     Event,
@@ -30,19 +28,18 @@ EVENTS = st.builds(
 def test_a_message_is_known_as_one(event: Event) -> None:
     """Whatever `CollectEvents` has refused, and its payload as it was kept."""
     for refused in decode_typed((event,), 0).rejected:
-        found = typed_payload(refused.payload)
+        found = message_in(refused.payload, Event)
         assert found is None if not refused.payload else found == event
 
 
-@pytest.mark.parametrize("function", [typed_payload, view.typed_payload])
-def test_a_length_that_looks_like_text_is_none(function: Callable[[bytes], Event | None]) -> None:
+def test_a_length_that_looks_like_text_is_none() -> None:
     """A message id of 91 or 123 bytes begins a message like a list or an object; one that is JSON stays text."""
     for length in range(1, 200):
         event = Event(message_id="m" * length, type=EventType.EVENT_TYPE_TRACK)
-        assert function(event.SerializeToString()) == event
+        assert message_in(event.SerializeToString(), Event) == event
     for text in ("\n{" + '"a":"' + "x" * 116 + '"}', "\n[" + '"' + "x" * 88 + '"]'):
         assert Event.FromString(text.encode()).message_id
-        assert function(text.encode()) is None
+        assert message_in(text.encode(), Event) is None
 
 
 @given(
@@ -53,7 +50,7 @@ def test_a_length_that_looks_like_text_is_none(function: Callable[[bytes], Event
 def test_json_is_known_as_text(value: object) -> None:
     """Whatever the HTTP edge has refused, and its payload as it was kept."""
     for refused in decode_request(json.dumps([value], ensure_ascii=False).encode(), None, 0).rejected:
-        assert typed_payload(refused.payload) is None
+        assert message_in(refused.payload, Event) is None
 
 
 def record(value: bytes) -> StoredRecord:
